@@ -1,0 +1,42 @@
+"""Writes the secrets and prints what was chosen. No network, no Docker; a second run (cruft, an update) changes nothing."""
+
+import json
+import runpy
+import stat
+from pathlib import Path
+
+ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
+
+CHOICES = (
+    "postgres_version", "replicas", "synchronous_commit", "pool_mode", "connection_strategy", "web_worker",
+)  # fmt: skip
+
+
+def make_readable_by_containers(*directories: str) -> None:
+    """The containers' users are not the owner of these files; a umask of 077 would lock them out."""
+    for directory in directories:
+        for path in (Path(directory), *Path(directory).rglob("*")):
+            executable = stat.S_IXGRP | stat.S_IXOTH if path.stat().st_mode & stat.S_IXUSR else 0
+            path.chmod(path.stat().st_mode | stat.S_IRGRP | stat.S_IROTH | executable)
+
+
+def summary(answers: dict) -> str:
+    lines = [f"\n{answers['project_name']} is in ./{answers['project_slug']}\n"]
+    lines += [f"  {choice:<20} {answers[choice]}" for choice in CHOICES]
+    lines += [
+        "\nEach is a line of .env: edit it, then `docker compose up -d --wait`. The secrets are in secrets/, which git ignores.",
+        f"\nNext:\n  cd {answers['project_slug']}",
+        "  docker compose up -d --build --wait && docker compose exec web python manage.py topology",
+        "  or, without Docker:  make devstack\n",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    make_readable_by_containers("postgres", "pgbouncer")
+    runpy.run_path("ops/make_secrets.py", run_name="__main__")
+    print(summary(ANSWERS))
+
+
+if __name__ == "__main__":
+    main()

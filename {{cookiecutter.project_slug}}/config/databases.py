@@ -1,0 +1,114 @@
+"""From the choices in .env to Django's DATABASES. Pure functions: what they return depends on what they are given."""
+
+from pathlib import Path
+from typing import Any
+
+import environ
+
+POOL_MODES = ("transaction", "session", "statement")
+STRATEGIES = ("persistent", "pool", "per-request")
+WORKERS = ("gthread", "gevent", "asgi")
+
+# Seconds. Long against a request, short against PgBouncer's server_lifetime.
+PERSISTENT_MAX_AGE = 600
+
+
+def connection_settings(
+    pool_mode: str, strategy: str, worker: str, *, threads: int, prepared_statements: bool = False
+) -> dict[str, Any]:
+    """How Django holds its connections: the part of a DATABASES entry that follows from the choices.
+
+    ============  =============  ======================================  =====================  ==============
+    strategy      worker         what stays open between requests        CONN_MAX_AGE           health checks
+    ============  =============  ======================================  =====================  ==============
+    persistent    gthread        a connection for each thread            600 s; 0 in session    on
+                                                                         mode
+    pool          gthread, asgi  psycopg's pool, `threads` a process     0 (Django insists)     on: the pool's
+    pool          gevent         django-db-geventpool's, `threads` a     0 (it insists)         off: the pool
+                                 process                                                        does its own
+    per-request   any            nothing                                 0                      off: it is new
+    ============  =============  ======================================  =====================  ==============
+
+    ============  ==========================  ===========================================================
+    pool mode     server-side cursors         why
+    ============  ==========================  ===========================================================
+    transaction   disabled                    a cursor WITH HOLD outlives its transaction, the server not
+    statement     disabled                    likewise; besides, there is no BEGIN
+    session       enabled                     the client has the server to itself
+    ============  ==========================  ===========================================================
+
+    In session mode a persistent connection keeps its server even while idle, so the first threads would starve
+    the others: there, persistent closes the connection after the request, and PgBouncer keeps the server open.
+
+    Prepared statements (`prepared_statements`) are for connections that outlive a request, in every pool mode:
+    PgBouncer follows them (max_prepared_statements) for libpq 17 and newer. Django binds parameters on the client
+    unless server_side_binding is on, and what is bound on the client cannot be prepared.
+
+    persistent with gevent or asgi is refused by the checks in ops/checks.py: their threads do not live on.
+
+    :param threads: connections that one worker process may use at once.
+    :raises ValueError: for a value that is not in these tables, naming it and the remedy.
+    """
+    for name, value, known in (
+        ("POOL_MODE", pool_mode, POOL_MODES),
+        ("CONNECTION_STRATEGY", strategy, STRATEGIES),
+        ("WEB_WORKER", worker, WORKERS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}. Use one of {', '.join(known)} in .env.")
+
+    gevent_pool = strategy == "pool" and worker == "gevent"
+    psycopg_pool = strategy == "pool" and worker != "gevent"
+    persistent = strategy == "persistent" and pool_mode != "session"
+
+    # Seconds. PgBouncer or a node that does not answer is given up, instead of after TCP's two minutes.
+    options: dict[str, Any] = {"connect_timeout": 3}
+    if gevent_pool:
+        options |= {"MAX_CONNS": threads, "REUSE_CONNS": threads}
+    if psycopg_pool:
+        # timeout, seconds: how long a request waits for a connection before it fails.
+        options["pool"] = {"min_size": 1, "max_size": threads, "timeout": 10}
+    if prepared_statements and (persistent or strategy == "pool"):
+        options |= {"server_side_binding": True, "prepare_threshold": 5}
+
+    return {
+        "ENGINE": "django_db_geventpool.backends.postgresql_psycopg3" if gevent_pool else "django.db.backends.postgresql",
+        "CONN_MAX_AGE": PERSISTENT_MAX_AGE if persistent else 0,
+        "CONN_HEALTH_CHECKS": persistent or psycopg_pool,
+        "DISABLE_SERVER_SIDE_CURSORS": pool_mode != "session",
+        "OPTIONS": options,
+    }
+
+
+def database(url: str, secrets_dir: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """A DATABASES entry for one URL; its query parameters are added to OPTIONS.
+
+    A URL without a password takes it from the file `<user>_password` in `secrets_dir`, if there is one.
+    """
+    parsed: dict[str, Any] = environ.Env.db_url_config(url.strip())
+    secret = secrets_dir / f"{parsed['USER']}_password"
+    if not parsed["PASSWORD"] and secret.is_file():
+        parsed["PASSWORD"] = secret.read_text().strip()
+    return {**parsed, **settings, "OPTIONS": {**settings["OPTIONS"], **parsed.get("OPTIONS", {})}}
+
+
+def databases(
+    url: str, replica_urls: list[str], direct_url: str, secrets_dir: Path, settings: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """DATABASES: `default` is the primary, `replica`, `replica_2`, … are the replicas, `direct` bypasses the pooler.
+
+    Without replicas `replica` is the primary once more, so that `.using("replica")` means the same everywhere.
+    `direct` is there only if its URL is: it is for migrations and whatever else needs one session, not for the site.
+    """
+    entries = {"default": database(url, secrets_dir, settings)}
+    for number, replica_url in enumerate(replica_urls or [url], start=1):
+        alias = "replica" if number == 1 else f"replica_{number}"
+        entries[alias] = database(replica_url, secrets_dir, settings)
+    if direct_url:
+        # One command, one connection: nothing to keep or to pool.
+        plain = connection_settings("session", "per-request", "gthread", threads=1)
+        entries["direct"] = database(direct_url, secrets_dir, plain)
+    for alias in entries.keys() - {"default"}:
+        # In tests: the database's name is the primary's test database; a replica streams that too.
+        entries[alias]["TEST"] = {"MIRROR": "default"}
+    return entries

@@ -1,0 +1,22 @@
+"""gunicorn's settings, from the same choices: WEB_WORKER, WEB_WORKERS, WEB_THREADS, LOG_FORMAT."""
+
+from environ import Env
+
+from config.logs import logging_config
+
+env = Env()
+
+bind = env.str("WEB_BIND", "0.0.0.0:8000")
+worker_class = env.str("WEB_WORKER", "gthread")
+workers = env.int("WEB_WORKERS", 2)
+threads = env.int("WEB_THREADS", 4)
+wsgi_app = "config.asgi:application" if worker_class == "asgi" else "config.wsgi:application"
+
+# Seconds. A worker that does not answer is replaced; at a stop, running requests may end.
+timeout = 60
+graceful_timeout = 30
+# Not wanted, and it would be made under HOME, which is read-only in the container.
+control_socket_disable = True
+
+accesslog = "-"
+logconfig_dict = logging_config(env.str("LOG_FORMAT", "plain"), env.str("LOG_LEVEL", "INFO"))

@@ -1,0 +1,148 @@
+"""Django's settings. The choices are in .env; in the container they are its environment, which wins."""
+
+import tomllib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+
+from config.databases import connection_settings, databases
+from config.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# FileAwareEnv: each X may be given as X_FILE, the file that holds it. Such a value keeps its newline, hence strip().
+env = environ.FileAwareEnv()
+if (BASE_DIR / ".env").is_file():
+    env.read_env(BASE_DIR / ".env")
+
+# Where compose mounts the secrets; without Docker, where they are made.
+SECRETS_DIR = Path(env.str("SECRETS_DIR", "/run/secrets" if Path("/run/secrets").is_dir() else str(BASE_DIR / "secrets")))
+
+
+def secret(name: str) -> str:
+    """The value of the environment's NAME or NAME_FILE, otherwise of the file `name` in SECRETS_DIR."""
+    path = SECRETS_DIR / name.lower()
+    return str(env.str(name, path.read_text() if path.is_file() else "")).strip()
+
+
+# Django refuses an empty key itself, and says which setting it is.
+SECRET_KEY = secret("SECRET_KEY")
+DEBUG = env.bool("DEBUG", False)
+
+SITE_URL = env.str("SITE_URL", "http://localhost:8000").rstrip("/")
+_site = urlsplit(SITE_URL)
+# The health check inside the container asks by address.
+ALLOWED_HOSTS = [_site.hostname or "localhost", "localhost", "127.0.0.1"]
+CSRF_TRUSTED_ORIGINS = [SITE_URL]
+
+with (BASE_DIR / "pyproject.toml").open("rb") as _file:
+    SITE_NAME: str = tomllib.load(_file)["tool"]["site"]["name"]
+
+# Databases ------------------------------------------------------------------------------------------------------------
+
+POOL_MODE = env.str("POOL_MODE", "transaction")
+CONNECTION_STRATEGY = env.str("CONNECTION_STRATEGY", "persistent")
+WEB_WORKER = env.str("WEB_WORKER", "gthread")
+REPLICAS = env.int("REPLICAS", 3)
+SYNCHRONOUS_COMMIT = env.str("SYNCHRONOUS_COMMIT", "local")
+
+_replica_urls = [url for url in env.str("DATABASE_REPLICA_URLS", "").strip().split(",") if url][:REPLICAS]
+DATABASES = databases(
+    env.str("DATABASE_URL"),
+    _replica_urls,
+    env.str("DATABASE_DIRECT_URL", ""),
+    SECRETS_DIR,
+    connection_settings(
+        POOL_MODE,
+        CONNECTION_STRATEGY,
+        WEB_WORKER,
+        threads=env.int("WEB_THREADS", 4),
+        prepared_statements=env.bool("PREPARED_STATEMENTS", False),
+    ),
+)
+DATABASE_ROUTERS = ["dbrouting.routers.ReadWriteRouter"]
+DBROUTING = {
+    # Aliases that reads may go to; none without replicas, when `replica` is the primary itself.
+    "REPLICAS": [alias for alias in DATABASES if alias.startswith("replica") and _replica_urls],
+    # A session or a user that a replica has not replayed yet would send a visitor back to the login page.
+    "PRIMARY_ONLY_APPS": ["sessions", "auth"],
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# The site -------------------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "articles",
+    "dbrouting",
+    "ops",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+MIDDLEWARE = [
+    # Outermost: it must know of every write that the others make, the session's among them.
+    "dbrouting.middleware.ConsistencyMiddleware",
+    "articles.querylog.QueryLogMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "config.context.site",
+                "articles.querylog.query_log",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = env.str("STATIC_ROOT", str(BASE_DIR / "staticfiles"))
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+# Behind TLS the proxy must set X-Forwarded-Proto, and overwrite what a client sends.
+if _site.scheme == "https":
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+
+LOGGING_CONFIG = "logging.config.dictConfig"
+LOGGING = logging_config(env.str("LOG_FORMAT", "plain"), env.str("LOG_LEVEL", "INFO"))

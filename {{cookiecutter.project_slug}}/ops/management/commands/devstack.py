@@ -1,0 +1,96 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from argparse import REMAINDER, ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from ops.devstack import Devstack, DevstackError, free_port, stop
+from ops.make_secrets import make_secrets
+
+MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+# What .env holds where the environment does not; settings.py has read it into the environment.
+DEFAULTS = {"POOL_SIZE": "20", "RESERVE_POOL_SIZE": "5"}
+
+
+class Command(BaseCommand):
+    help = (
+        "Runs the stack without Docker: primary, replicas, PgBouncer if it is on PATH, migrations, and the site, or the "
+        "command given after --. Ctrl-C stops all of it; the data stays in .devstack/ for the next start."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--for-tests",
+            action="store_true",
+            help="data in a new directory, removed at the end; the nodes reached directly, as a role that may create the "
+            "test database",
+        )
+        parser.add_argument("command", nargs=REMAINDER, help="run this instead of the site, and end with its status")
+
+    def handle(self, *args: Any, for_tests: bool, command: list[str], **options: Any) -> None:
+        # `docker stop` and CI send SIGTERM: end as for Ctrl-C.
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        data = Path(tempfile.mkdtemp(prefix="devstack-")) if for_tests else settings.BASE_DIR / ".devstack"
+        try:
+            status = self._run(data, for_tests, command)
+        except DevstackError as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            self.stdout.write("\nstopped" if for_tests else f"\nstopped; the data is in {data}")
+            status = 130 if command else 0
+        finally:
+            if for_tests:
+                shutil.rmtree(data)
+        sys.exit(status)
+
+    def _run(self, data: Path, for_tests: bool, command: list[str]) -> int:
+        if settings.SECRETS_DIR == settings.BASE_DIR / "secrets":
+            make_secrets(settings.SECRETS_DIR)
+        choices = DEFAULTS | dict(os.environ)
+        with Devstack(data, choices, secrets=settings.SECRETS_DIR, pooler=not for_tests) as stack:
+            static = data / "static"
+            env = os.environ | stack.urls("owner" if for_tests else "app") | {"STATIC_ROOT": str(static)}
+            if for_tests:
+                stack.psql("ALTER ROLE owner CREATEDB")
+                # The test runner holds one connection for a whole test; a pool would only be in its way.
+                env["CONNECTION_STRATEGY"] = "per-request"
+            subprocess.run([*MANAGE, "collectstatic", "--noinput", "--verbosity=0"], env=env, check=True)
+            migrate = [*MANAGE, "migrate", "--noinput", "--database=direct", f"--verbosity={int(not for_tests)}"]
+            subprocess.run(migrate, env=env | {"DATABASE_DIRECT_URL": stack.url("primary", "owner")}, check=True)
+            if command[:1] == ["--"]:
+                command = command[1:]
+            if command:
+                return self._wait(subprocess.Popen(command, env=env, start_new_session=True))
+            return self._serve(stack, env)
+
+    def _serve(self, stack: Devstack, env: dict[str, str]) -> int:
+        port = free_port(int(env.get("WEB_PORT", "8000")))
+        gunicorn = [sys.executable, "-m", "gunicorn", "--config", str(settings.BASE_DIR / "config" / "gunicorn.conf.py")]
+        site = subprocess.Popen(
+            gunicorn, env=env | {"WEB_BIND": f"127.0.0.1:{port}"}, cwd=settings.BASE_DIR, start_new_session=True
+        )
+        try:
+            subprocess.run([*MANAGE, "topology"], env=env, check=True)
+            self.stdout.write(f"\nThe site: http://localhost:{port}/    rows for it: python manage.py seed_articles")
+            self.stdout.write("(in another terminal, with this environment:)")
+            for name, value in stack.urls().items():
+                self.stdout.write(f"  export {name}={value}")
+            self.stdout.write("Ctrl-C stops it.\n")
+            self.stdout.flush()
+            return self._wait(site)
+        finally:
+            stop(site)
+
+    def _wait(self, process: "subprocess.Popen[bytes]") -> int:
+        try:
+            return process.wait()
+        finally:
+            stop(process)

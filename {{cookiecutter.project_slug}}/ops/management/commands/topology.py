@@ -1,0 +1,32 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from rich.console import Console
+from rich.table import Table
+
+from ops import topology
+
+
+class Command(BaseCommand):
+    help = "Shows the nodes as Django reaches them, the measured replay lag, and PgBouncer's pools."
+    requires_system_checks = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        console = Console(file=self.stdout)  # type: ignore[arg-type]
+        nodes = Table("database", "role", "reached at", "replay lag", title="Topology", title_justify="left")
+        for node in topology.nodes():
+            lag = f"{node.lag_ms:.1f} ms" if node.lag_ms is not None else ""
+            nodes.add_row(node.alias, node.role, node.address, node.problem or lag)
+        console.print(nodes)
+
+        pools = topology.pgbouncer("SHOW POOLS")
+        if pools is None:
+            console.print("No PgBouncer: Django reaches the nodes directly.")
+            return
+        modes = {row["name"]: row["pool_mode"] for row in topology.pgbouncer("SHOW DATABASES") or []}
+        columns = ("database", "user", "cl_active", "cl_waiting", "sv_active", "sv_idle", "maxwait")
+        table = Table(*columns, "pool_mode", title="PgBouncer's pools", title_justify="left")
+        for row in pools:
+            if row["database"] != "pgbouncer":
+                table.add_row(*(str(row[column]) for column in columns), modes[row["database"]] or row["pool_mode"])
+        console.print(table)

@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# Starts one PostgreSQL node: the primary if its name is PRIMARY_HOST, otherwise a standby of it.
+#
+# Every step may be killed at any instant and is safe to run again. A data directory is made beside its place on the
+# same volume and renamed into it when it is whole, so what stands at $PGDATA is never half a cluster; and nothing
+# but the primary ever runs initdb, so an empty volume never becomes a second primary.
+#
+# Environment: PGDATA, DATABASE_NAME, PRIMARY_HOST, REPLICAS, SYNCHRONOUS_COMMIT. The rest has defaults that fit the
+# container; `manage.py devstack` sets them for a node without one.
+set -euo pipefail
+
+CONFIG_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+NODE_NAME=${NODE_NAME:-$(hostname)}
+PRIMARY_CONNINFO=${PRIMARY_CONNINFO:-host=$PRIMARY_HOST port=5432}
+export PGPORT=${PGPORT:-5432}
+export RUN_DIR=${RUN_DIR:-/var/run/postgresql}
+export SECRETS_DIR=${SECRETS_DIR:-/run/secrets}
+SEED=$PGDATA.seed
+
+fail() {
+  echo "$NODE_NAME: $*" >&2
+  exit 1
+}
+
+# usage: interruptible COMMAND...   runs it so that a stop signal reaches it: bash, as process 1, would ignore one
+interruptible() {
+  "$@" &
+  local child=$!
+  trap 'kill -INT "$child" 2>/dev/null; exit 130' INT TERM
+  wait "$child" || return
+  trap - INT TERM
+}
+
+is_primary() { [ "$NODE_NAME" = "$PRIMARY_HOST" ]; }
+
+# replica-1 -> replica_1: a slot's name has no hyphen
+slot_name() { echo "${NODE_NAME//-/_}"; }
+
+# "replica-1","replica-2",…; empty without replicas
+standby_names() {
+  local number names=()
+  for ((number = 1; number <= REPLICAS; number++)); do names+=("\"replica-$number\""); done
+  (IFS=, && echo "${names[*]-}")
+}
+
+synchronous_standby_names() {
+  if [ "$SYNCHRONOUS_COMMIT" != local ] && [ "$REPLICAS" -gt 0 ]; then echo "ANY 1 ($(standby_names))"; fi
+}
+
+# libpq ignores a passfile that others may read, and secrets are mounted with the host's mode: hence a copy on tmpfs.
+write_passfile() {
+  local role password
+  umask 077
+  mkdir -p "$RUN_DIR"
+  : >"$RUN_DIR/pgpass"
+  for role in owner app replicator monitor; do
+    password=$(cat "$SECRETS_DIR/${role}_password") ||
+      fail "the secret ${role}_password cannot be read. Make it: python ops/make_secrets.py"
+    [ -n "$password" ] || fail "the secret ${role}_password is empty. Delete the file and run: python ops/make_secrets.py"
+    echo "*:*:*:$role:$password" >>"$RUN_DIR/pgpass"
+  done
+  # `local … peer` in pg_hba.conf: the node's own system user, and nobody else, is the superuser.
+  echo "operator $(id -un) postgres" >"$RUN_DIR/pg_ident.conf"
+}
+
+refuse_foreign_data() {
+  local found
+  for found in "$(dirname "$(dirname "$PGDATA")")"/*/docker/PG_VERSION; do
+    if [ -e "$found" ] && [ "$found" != "$PGDATA/PG_VERSION" ]; then
+      fail "the volume holds data of PostgreSQL $(cat "$found"), this is another version." \
+        "Set POSTGRES_VERSION=$(cat "$found") in .env again, or dump there and restore into a new volume."
+    fi
+  done
+  if [ -e "$PGDATA/PG_VERSION" ]; then
+    if is_primary && [ -e "$PGDATA/standby.signal" ]; then
+      fail "PRIMARY_HOST names this node, but its volume is a replica's. Set PRIMARY_HOST in .env again."
+    fi
+    if ! is_primary && [ ! -e "$PGDATA/standby.signal" ]; then
+      fail "its volume is a primary's, but PRIMARY_HOST is '$PRIMARY_HOST'. Set PRIMARY_HOST in .env again."
+    fi
+  fi
+}
+
+# Puts the finished $SEED in its place. initdb and pg_basebackup have synced what they wrote; the names are ours to sync.
+keep_seed() {
+  sync "$SEED"
+  mv "$SEED" "$PGDATA"
+  sync "$(dirname "$PGDATA")"
+}
+
+# The built-in C.UTF-8 locale: a libc that sorts otherwise, in a newer image, cannot break an index.
+init_primary() {
+  interruptible initdb --pgdata="$SEED" --username=postgres --auth-local=peer --auth-host=scram-sha-256 \
+    --encoding=UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 --data-checksums
+}
+
+seed_standby() {
+  local wait=0
+  until interruptible pg_basebackup --pgdata="$SEED" --dbname="$(upstream)" --slot="$(slot_name)" \
+    --wal-method=stream --checkpoint=fast --no-password 2>"$RUN_DIR/pg_basebackup.log"; do
+    # The primary may not be up yet: say so once in a while, not twice a second.
+    if ((wait++ % 20 == 0)); then echo "$NODE_NAME: no base backup yet: $(tail -n 1 "$RUN_DIR/pg_basebackup.log")" >&2; fi
+    rm -rf "$SEED"
+    interruptible sleep 0.5
+  done
+  touch "$SEED/standby.signal"
+}
+
+# How a standby reaches its primary. The password comes from the passfile: never in a file of the data directory.
+upstream() { echo "$PRIMARY_CONNINFO user=replicator passfile=$RUN_DIR/pgpass application_name=$NODE_NAME"; }
+
+_main() {
+  write_passfile
+  refuse_foreign_data
+  rm -rf "$SEED" "$RUN_DIR/bootstrap"
+  if [ ! -e "$PGDATA/PG_VERSION" ]; then
+    mkdir -p "$(dirname "$PGDATA")"
+    if is_primary; then init_primary; else seed_standby; fi
+    keep_seed
+  fi
+
+  local options=(
+    -D "$PGDATA"
+    -c "config_file=$CONFIG_DIR/postgresql.conf"
+    -c "hba_file=$CONFIG_DIR/pg_hba.conf"
+    -c "ident_file=$RUN_DIR/pg_ident.conf"
+    -c "unix_socket_directories=$RUN_DIR"
+    -c "listen_addresses=${LISTEN_ADDRESSES:-*}"
+    -c "cluster_name=$NODE_NAME"
+    -c "synchronous_commit=$SYNCHRONOUS_COMMIT"
+    -c "synchronous_standby_names=$(synchronous_standby_names)"
+  )
+  if is_primary; then
+    "$CONFIG_DIR/bootstrap.sh" & # waits for the server below
+  else
+    options+=(-c "primary_conninfo=$(upstream)" -c "primary_slot_name=$(slot_name)")
+  fi
+  exec postgres "${options[@]}"
+}
+
+_main

@@ -5,6 +5,7 @@ import runpy
 import stat
 from pathlib import Path
 
+# tojson escapes every apostrophe, so nothing in an answer can end this literal.
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 CHOICES = (

@@ -5,11 +5,13 @@ import keyword
 import re
 import sys
 import unicodedata
+from pathlib import Path
 
+# tojson escapes every apostrophe, so nothing in an answer can end this literal.
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
-# What the name would collide with: directories of the project itself, PostgreSQL's own databases, Python's modules
-# and packages that it imports, PgBouncer's console and its names for the replicas.
+# What the name would collide with: the project's own packages and those that it is made of, PostgreSQL's own databases,
+# PgBouncer's console and its names for the replicas.
 TAKEN = {"articles", "config", "dbrouting", "ops", "postgres", "pgbouncer", "secrets", "tests", "manage", "static",
          "template0", "template1", "replication", "django", "psycopg", "gunicorn", "test", "replica_1", "replica_2",
          "replica_3"}  # fmt: skip
@@ -48,7 +50,9 @@ def project_slug_is_a_name(answers: dict) -> None:
             "Use small ASCII letters, digits and underscores, a letter first, such as 'my_site'."
         )
     if len(slug) > 63:
-        raise Refused(f"project_slug has {len(slug)} bytes ({slug!r}); PostgreSQL cuts names at 63. Choose a shorter one.")
+        raise Refused(
+            f"project_slug has {len(slug)} bytes ({slug!r}); PostgreSQL cuts names at 63. Choose a shorter one."
+        )
 
 
 def project_slug_is_free(answers: dict) -> None:
@@ -57,7 +61,7 @@ def project_slug_is_free(answers: dict) -> None:
         raise Refused(f"project_slug {slug!r} is a Python keyword. Choose another, such as '{slug}_site'.")
     if slug in SQL_RESERVED:
         raise Refused(f"project_slug {slug!r} is reserved in SQL. Choose another, such as '{slug}_site'.")
-    if slug in TAKEN or slug in sys.stdlib_module_names:
+    if slug in TAKEN:
         raise Refused(f"project_slug {slug!r} is taken by a package that the project uses. Try '{slug}_site'.")
 
 
@@ -97,12 +101,24 @@ VALIDATORS = (
 )
 
 
+def leave_nothing_behind(slug: str) -> None:
+    """cookiecutter removes the directory that it made for the slug, but for 'a/b' it also made 'a'."""
+    project = Path.cwd()
+    for directory in [project, *project.parents][: len(Path(slug).parts)]:
+        try:
+            directory.rmdir()
+        except OSError:  # not empty, so not ours
+            return
+
+
 def main() -> int:
     for validate in VALIDATORS:
         try:
             validate(ANSWERS)
         except Refused as refused:
             print(f"Error: {refused}", file=sys.stderr)
+            if "/" in ANSWERS["project_slug"]:
+                leave_nothing_behind(ANSWERS["project_slug"])
             return 1
     return 0
 

@@ -9,6 +9,8 @@ POOL_MODES = ("transaction", "session", "statement")
 STRATEGIES = ("persistent", "pool", "per-request")
 WORKERS = ("gthread", "gevent", "asgi")
 
+GEVENT_POOL = "django_db_geventpool.backends.postgresql_psycopg3"
+
 # Seconds. Long against a request, short against PgBouncer's server_lifetime.
 PERSISTENT_MAX_AGE = 600
 
@@ -72,7 +74,7 @@ def connection_settings(
         options |= {"server_side_binding": True, "prepare_threshold": 5}
 
     return {
-        "ENGINE": "django_db_geventpool.backends.postgresql_psycopg3" if gevent_pool else "django.db.backends.postgresql",
+        "ENGINE": GEVENT_POOL if gevent_pool else "django.db.backends.postgresql",
         "CONN_MAX_AGE": PERSISTENT_MAX_AGE if persistent else 0,
         "CONN_HEALTH_CHECKS": persistent or psycopg_pool,
         "DISABLE_SERVER_SIDE_CURSORS": pool_mode != "session",

@@ -17,7 +17,9 @@ if (BASE_DIR / ".env").is_file():
     env.read_env(BASE_DIR / ".env")
 
 # Where compose mounts the secrets; without Docker, where they are made.
-SECRETS_DIR = Path(env.str("SECRETS_DIR", "/run/secrets" if Path("/run/secrets").is_dir() else str(BASE_DIR / "secrets")))
+SECRETS_DIR = Path(
+    env.str("SECRETS_DIR", "/run/secrets" if Path("/run/secrets").is_dir() else str(BASE_DIR / "secrets"))
+)
 
 
 def secret(name: str) -> str:
@@ -73,8 +75,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # The site -------------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "articles",
     "dbrouting",
+    "articles",
     "ops",
     "django.contrib.admin",
     "django.contrib.auth",

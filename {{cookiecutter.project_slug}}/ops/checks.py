@@ -23,8 +23,7 @@ def combinations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if settings.SYNCHRONOUS_COMMIT != "local" and not settings.REPLICAS:
         problems.append(
             Error(
-                f"SYNCHRONOUS_COMMIT={settings.SYNCHRONOUS_COMMIT} needs a replica: it says which of its steps a COMMIT "
-                "waits for.",
+                f"SYNCHRONOUS_COMMIT={settings.SYNCHRONOUS_COMMIT} needs a replica: a COMMIT waits for one.",
                 hint="Set REPLICAS to 1 or more, or SYNCHRONOUS_COMMIT to local, in .env.",
                 id="ops.E002",
             )
@@ -32,7 +31,7 @@ def combinations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if settings.CONNECTION_STRATEGY == "persistent" and settings.WEB_WORKER != "gthread":
         problems.append(
             Error(
-                f"CONNECTION_STRATEGY=persistent needs threads that live on; WEB_WORKER={settings.WEB_WORKER} has none.",
+                f"CONNECTION_STRATEGY=persistent needs lasting threads; WEB_WORKER={settings.WEB_WORKER} has none.",
                 hint="Set CONNECTION_STRATEGY to pool or per-request, or WEB_WORKER to gthread, in .env.",
                 id="ops.E003",
             )

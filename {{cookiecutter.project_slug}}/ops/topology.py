@@ -23,7 +23,7 @@ class Node:
 
 
 def nodes() -> Iterator[Node]:
-    """The primary and each replica. lag_ms: how long the replica took to replay what the primary had written when asked."""
+    """The primary and each replica; lag_ms: how long it took to replay what the primary had written by then."""
     yield _node("default", None)
     for alias in settings.DBROUTING["REPLICAS"]:
         try:

@@ -21,8 +21,8 @@ DEFAULTS = {"POOL_SIZE": "20", "RESERVE_POOL_SIZE": "5"}
 
 class Command(BaseCommand):
     help = (
-        "Runs the stack without Docker: primary, replicas, PgBouncer if it is on PATH, migrations, and the site, or the "
-        "command given after --. Ctrl-C stops all of it; the data stays in .devstack/ for the next start."
+        "Runs the stack without Docker: primary, replicas, PgBouncer if it is on PATH, migrations, and the site, or "
+        "the command given after --. Ctrl-C stops all of it; the data stays in .devstack/ for the next start."
     )
     requires_system_checks = []
 
@@ -30,8 +30,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--for-tests",
             action="store_true",
-            help="data in a new directory, removed at the end; the nodes reached directly, as a role that may create the "
-            "test database",
+            help="data in a new directory, removed at the end; the nodes reached directly, as a role that may create "
+            "the test database",
         )
         parser.add_argument("command", nargs=REMAINDER, help="run this instead of the site, and end with its status")
 
@@ -60,6 +60,8 @@ class Command(BaseCommand):
             env = os.environ | stack.urls("owner" if for_tests else "app") | {"STATIC_ROOT": str(static)}
             if for_tests:
                 stack.psql("ALTER ROLE owner CREATEDB")
+                # The test database is a copy of template1, and only a superuser may create the extension.
+                stack.psql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", database="template1")
                 # The test runner holds one connection for a whole test; a pool would only be in its way.
                 env["CONNECTION_STRATEGY"] = "per-request"
             subprocess.run([*MANAGE, "collectstatic", "--noinput", "--verbosity=0"], env=env, check=True)
@@ -73,7 +75,13 @@ class Command(BaseCommand):
 
     def _serve(self, stack: Devstack, env: dict[str, str]) -> int:
         port = free_port(int(env.get("WEB_PORT", "8000")))
-        gunicorn = [sys.executable, "-m", "gunicorn", "--config", str(settings.BASE_DIR / "config" / "gunicorn.conf.py")]
+        gunicorn = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--config",
+            str(settings.BASE_DIR / "config" / "gunicorn.conf.py"),
+        ]
         site = subprocess.Popen(
             gunicorn, env=env | {"WEB_BIND": f"127.0.0.1:{port}"}, cwd=settings.BASE_DIR, start_new_session=True
         )

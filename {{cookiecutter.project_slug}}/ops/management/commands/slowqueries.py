@@ -3,8 +3,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
-from rich.console import Console
 from rich.table import Table
+
+from ops.tables import show
 
 # A role sees the text of its own statements; those of others need pg_read_all_stats.
 SLOWEST = """
@@ -43,5 +44,7 @@ class Command(BaseCommand):
             table.add_column(column, justify="right", no_wrap=True)
         table.add_column("statement")
         for calls, total, mean, longest, count, hits, query in rows:
-            table.add_row(str(calls), f"{total:.1f}", f"{mean:.2f}", f"{longest:.1f}", str(count), str(hits), query[:400])
-        Console(file=self.stdout).print(table)  # type: ignore[arg-type]
+            table.add_row(
+                str(calls), f"{total:.1f}", f"{mean:.2f}", f"{longest:.1f}", str(count), str(hits), query[:400]
+            )
+        show(table, self.stdout)

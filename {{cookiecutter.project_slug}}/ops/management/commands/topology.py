@@ -1,10 +1,10 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from rich.console import Console
 from rich.table import Table
 
 from ops import topology
+from ops.tables import show
 
 
 class Command(BaseCommand):
@@ -12,16 +12,15 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        console = Console(file=self.stdout)  # type: ignore[arg-type]
         nodes = Table("database", "role", "reached at", "replay lag", title="Topology", title_justify="left")
         for node in topology.nodes():
             lag = f"{node.lag_ms:.1f} ms" if node.lag_ms is not None else ""
             nodes.add_row(node.alias, node.role, node.address, node.problem or lag)
-        console.print(nodes)
+        show(nodes, self.stdout)
 
         pools = topology.pgbouncer("SHOW POOLS")
         if pools is None:
-            console.print("No PgBouncer: Django reaches the nodes directly.")
+            self.stdout.write("No PgBouncer: Django reaches the nodes directly.")
             return
         modes = {row["name"]: row["pool_mode"] for row in topology.pgbouncer("SHOW DATABASES") or []}
         columns = ("database", "user", "cl_active", "cl_waiting", "sv_active", "sv_idle", "maxwait")
@@ -29,4 +28,4 @@ class Command(BaseCommand):
         for row in pools:
             if row["database"] != "pgbouncer":
                 table.add_row(*(str(row[column]) for column in columns), modes[row["database"]] or row["pool_mode"])
-        console.print(table)
+        show(table, self.stdout)

@@ -1,0 +1,59 @@
+"""Makes projects of the template, as cookiecutter does it for a user."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+from cookiecutter.main import cookiecutter
+
+TEMPLATE = Path(__file__).resolve().parent.parent
+PROJECT = TEMPLATE / "{{cookiecutter.project_slug}}"
+PROMPTS = json.loads((TEMPLATE / "cookiecutter.json").read_text())
+CHOICES: dict[str, list[str]] = {
+    name: values for name, values in PROMPTS.items() if isinstance(values, list) and name[0] != "_"
+}
+
+
+def refused(answers: dict[str, str]) -> bool:
+    """Whether the template must refuse this combination. Said once more here, on purpose: it is what the hook is held to."""
+    return (
+        (answers["pool_mode"] == "statement" and answers["replicas"] == "0")
+        or (answers["synchronous_commit"] != "local" and answers["replicas"] == "0")
+        or (answers["connection_strategy"] == "persistent" and answers["web_worker"] != "gthread")
+    )
+
+
+def combinations() -> Iterator[dict[str, str]]:
+    """The full product of the choices."""
+    for values in product(*CHOICES.values()):
+        yield dict(zip(CHOICES, values, strict=True))
+
+
+def bake(directory: Path, *, hooks: bool = True, **answers: str) -> Path:
+    """Generates into `directory` and returns the project's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    made = cookiecutter(
+        str(TEMPLATE), no_input=True, output_dir=str(directory), extra_context=answers, accept_hooks=hooks,
+        default_config=True,
+    )  # fmt: skip
+    return Path(made)
+
+
+def cli(directory: Path, *arguments: str, **answers: str) -> "subprocess.CompletedProcess[str]":
+    """cookiecutter's command line, in a process of its own."""
+    given = [f"{name}={value}" for name, value in answers.items()]
+    return _cookiecutter(directory, "--no-input", *arguments, str(TEMPLATE), *given)
+
+
+def answer_prompts(directory: Path, name: str, slug: str) -> "subprocess.CompletedProcess[str]":
+    """The name and the slug typed in, each choice left at its default."""
+    return _cookiecutter(directory, str(TEMPLATE), typed=f"{name}\n{slug}\n" + "\n" * len(CHOICES))
+
+
+def _cookiecutter(directory: Path, *arguments: str, typed: str = "") -> "subprocess.CompletedProcess[str]":
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "cookiecutter", "--default-config", "-o", str(directory), *arguments]
+    return subprocess.run(command, input=typed, capture_output=True, text=True)

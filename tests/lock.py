@@ -1,0 +1,53 @@
+"""Compiles the locks: this template's, and the two of the generated project (`make lock`).
+
+A lock holds versions and hashes, and no download address: pip and uv take that from the machine's configuration.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.baking import PROJECT, TEMPLATE, bake
+
+
+def compile_lock(pyproject: Path, lock: Path, *extras: str) -> None:
+    """Compiles in place: what the lock holds is kept as long as it satisfies pyproject.toml."""
+    options = [option for extra in extras for option in ("--extra", extra)]
+    # No header and no annotations: they would hold paths and the project's name. 3.11 is the oldest supported Python.
+    command = [
+        "-m",
+        "uv",
+        "pip",
+        "compile",
+        "--quiet",
+        "--universal",
+        "--generate-hashes",
+        "--no-header",
+        "--no-annotate",
+    ]
+    command += ["--python-version", "3.11", *options, "--output-file", str(lock), str(pyproject)]
+    subprocess.run([sys.executable, *command], check=True)
+
+
+def locks(project: Path) -> dict[Path, tuple[Path, tuple[str, ...]]]:
+    """Each committed lock: the pyproject.toml that it belongs to, and the extras in it. `project` is a generated one."""
+    return {
+        TEMPLATE / "requirements.txt": (TEMPLATE / "pyproject.toml", ("dev",)),
+        PROJECT / "requirements.txt": (project / "pyproject.toml", ()),
+        PROJECT / "requirements-dev.txt": (project / "pyproject.toml", ("dev",)),
+    }
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        for lock, (pyproject, extras) in locks(bake(Path(directory), hooks=False)).items():
+            compiled = Path(directory) / "lock.txt"
+            shutil.copy(lock, compiled) if lock.exists() else compiled.unlink(missing_ok=True)
+            compile_lock(pyproject, compiled, *extras)
+            shutil.copy(compiled, lock)
+
+
+if __name__ == "__main__":
+    main()

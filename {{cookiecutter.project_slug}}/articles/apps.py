@@ -1,0 +1,15 @@
+from django.apps import AppConfig
+from django.db.backends.signals import connection_created
+
+
+class ArticlesConfig(AppConfig):
+    """The example app: something to read, something to write, and a look at which database did it."""
+
+    name = "articles"
+    # Django 5.2 and 6.1 differ in their default: named here, both write the same migration.
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import querylog
+
+        connection_created.connect(querylog.watch, dispatch_uid="articles.querylog")

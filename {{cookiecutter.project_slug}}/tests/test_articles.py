@@ -1,0 +1,299 @@
+"""The example app, on the primary alone; the last test reads a real replica."""
+
+import asyncio
+import re
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+from django.core.management import CommandError, call_command
+from django.db import connection, connections, models
+from django.test import AsyncClient, Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from articles import views
+from articles.models import Article, Comment
+from articles.queries import most_discussed
+
+pytestmark = pytest.mark.django_db
+
+
+def publish(number: int = 1, **values) -> Article:
+    """An article as old as its number, in hours."""
+    defaults = {
+        "title": f"Title {number}",
+        "slug": f"slug-{number}",
+        "author_name": "Ada",
+        "body": f"Body {number}",
+        "published_at": timezone.now() - timedelta(hours=number),
+    }
+    return Article.objects.create(**defaults | values)
+
+
+def discuss(article: Article, count: int) -> None:
+    Comment.objects.bulk_create(Comment(article=article, author_name="Bo", body="Yes.") for _ in range(count))
+
+
+def seed(**options) -> None:
+    call_command("seed_articles", verbosity=0, **options)
+
+
+# Pages
+
+
+def test_list_is_paged_newest_first(client):
+    for number in range(1, 26):
+        publish(number)
+    first = client.get(reverse("articles:list")).context["page"]
+    assert [article.slug for article in first] == [f"slug-{number}" for number in range(1, 21)]
+    second = client.get(reverse("articles:list"), {"page": 2})
+    assert [article.slug for article in second.context["page"]] == [f"slug-{number}" for number in range(21, 26)]
+    assert "Page 2 of 2" in second.text
+
+
+@pytest.mark.parametrize("page", ["0", "-1", "999", "x"])
+def test_list_answers_a_page_that_does_not_exist(client, page):
+    publish()
+    assert "Title 1" in client.get(reverse("articles:list"), {"page": page}).text
+
+
+def test_list_without_articles(client):
+    assert "Nothing is published yet" in client.get(reverse("articles:list")).text
+
+
+def test_draft_is_not_listed_and_not_found(client):
+    draft = publish(published_at=None, title="Secret")
+    assert "Secret" not in client.get(reverse("articles:list")).text
+    response = client.get(draft.get_absolute_url())
+    assert response.status_code == 404
+    assert client.post(draft.get_absolute_url(), {"author_name": "Bo", "body": "Hi"}).status_code == 404
+
+
+def test_comment_is_stored_and_shown(client):
+    article = publish()
+    response = client.post(article.get_absolute_url(), {"author_name": "Bo", "body": "Well said."})
+    assert (response.status_code, response.url) == (302, f"{article.get_absolute_url()}#comments")
+    assert article.comments.get().author_name == "Bo"
+    assert "Well said." in client.get(article.get_absolute_url()).text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("author_name", ""), ("author_name", "x" * 81), ("body", "  "), ("body", "x" * 2001)]
+)
+def test_invalid_comment_is_refused_beside_its_field(client, field, value):
+    article = publish()
+    response = client.post(article.get_absolute_url(), {"author_name": "Bo", "body": "Hi", field: value})
+    assert response.status_code == 200
+    assert list(response.context["form"].errors) == [field]
+    assert not Comment.objects.exists()
+
+
+def test_comment_needs_the_csrf_token():
+    article = publish()
+    response = Client(enforce_csrf_checks=True).post(article.get_absolute_url(), {"author_name": "Bo", "body": "Hi"})
+    assert response.status_code == 403
+
+
+def test_what_visitors_write_is_escaped(client):
+    article = publish()
+    Comment.objects.create(article=article, author_name="<i>Bo", body="<script>alert(1)</script>")
+    text = client.get(article.get_absolute_url()).text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "&lt;i&gt;Bo" in text
+    assert "<script" not in text
+
+
+def test_comments_are_newest_first_and_bounded(client, monkeypatch):
+    monkeypatch.setattr(views, "COMMENTS_SHOWN", 2)
+    article = publish()
+    for age in (3, 1, 2):
+        created_at = timezone.now() - timedelta(hours=age)
+        Comment.objects.create(article=article, author_name="Bo", body=f"{age} hours ago", created_at=created_at)
+    response = client.get(article.get_absolute_url())
+    assert [comment.body for comment in response.context["comments"]] == ["1 hours ago", "2 hours ago"]
+    assert "There are older ones" in response.text
+
+
+def test_unknown_page_is_404_without_a_query(client, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        response = client.get("/no/such/page/")
+    assert response.status_code == 404
+
+
+def test_admin_shows_both_models(admin_client):
+    discuss(publish(), 1)
+    for model in ("article", "comment"):
+        assert "Title 1" in admin_client.get(reverse(f"admin:articles_{model}_changelist"), {"q": "e"}).text
+
+
+# Queries
+
+
+def test_most_discussed_agrees_with_the_orm(django_assert_num_queries):
+    for number in range(1, 13):
+        discuss(publish(number), number % 5)
+    discuss(publish(99, published_at=None), 50)
+    with django_assert_num_queries(1):
+        found = [(article.slug, article.title, article.comment_count) for article in most_discussed()]
+    counted = Article.objects.filter(published_at__isnull=False).annotate(total=models.Count("comments"))
+    expected = counted.filter(total__gt=0).order_by("-total", "-id").values_list("slug", "title", "total")
+    assert found == list(expected[:10])
+    assert len(found) == 10
+
+
+def test_most_discussed_page_needs_one_query(client):
+    discuss(publish(), 3)
+    response = client.get(reverse("articles:most_discussed"))
+    assert "<b>3</b> comments" in response.text
+    assert len(articles_statements(response.context["query_log"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("queryset", "index"),
+    [
+        (lambda: Article.objects.published()[:20], "article_published_newest"),
+        (lambda: Article.objects.filter(slug="slug-1"), "article_slug_unique"),
+        (lambda: Comment.objects.filter(article=1).order_by("-created_at", "-id"), "comment_of_article_in_order"),
+    ],
+    ids=["list", "detail", "comments"],
+)
+def test_index_serves_its_query(queryset, index):
+    with connection.cursor() as cursor:
+        # A test's few rows fit in one page, which the planner reads by index only if it must.
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute("SET LOCAL enable_bitmapscan = off")
+    plan = queryset().explain()
+    assert index in plan
+    assert "Sort" not in plan
+
+
+# The footer
+
+
+def articles_statements(log) -> list[str]:
+    return [query.sql for query in log.queries if "articles_" in query.sql]
+
+
+def captured_statements(captured: CaptureQueriesContext) -> list[str]:
+    return [query["sql"] for query in captured if "articles_" in query["sql"]]
+
+
+def test_query_log_agrees_with_django(client):
+    article = publish()
+    discuss(article, 2)
+    for url in (reverse("articles:list"), article.get_absolute_url(), reverse("articles:most_discussed")):
+        with CaptureQueriesContext(connection) as captured:
+            log = client.get(url).context["query_log"]
+        assert len(articles_statements(log)) == len(captured_statements(captured)) > 0
+        assert {query.alias for query in log.queries} == {"default"}
+        assert all(query.ms > 0 for query in log.queries)
+
+
+def test_query_log_is_in_the_footer(client):
+    response = client.get(publish().get_absolute_url())
+    (share,) = response.context["query_log"].shares()
+    assert f"<span>{share.count} queries</span>" in response.text
+    assert '<span class="database primary">default</span>' in response.text
+
+
+def test_query_log_keeps_no_values(client):
+    log = client.get(publish(slug="a-secret").get_absolute_url()).context["query_log"]
+    assert "a-secret" not in "".join(query.sql for query in log.queries)
+
+
+def test_query_log_ends_with_its_request(client):
+    publish()
+    log = client.get(reverse("articles:list")).context["query_log"]
+    before = len(log.queries)
+    Article.objects.count()
+    assert len(log.queries) == before
+
+
+def test_query_log_under_asgi():
+    publish()
+    response = async_to_sync(AsyncClient().get)(reverse("articles:list"))
+    assert len(articles_statements(response.context["query_log"])) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_query_log_under_asgi_keeps_concurrent_requests_apart(settings):
+    """As ASGIHandler does, give each request a thread of its own, hence connections that nobody has seen before."""
+    settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": []}
+    article = publish()
+
+    async def visit(url):
+        async with ThreadSensitiveContext():
+            response = await AsyncClient().get(url)
+            await sync_to_async(connections.close_all)()
+            # Read from the page: with requests side by side, the test client mixes up their contexts.
+            return len(re.findall("<code>[^<]*articles_", response.text))
+
+    async def visit_all(urls):
+        return await asyncio.gather(*(visit(url) for url in urls))
+
+    urls = [article.get_absolute_url(), reverse("articles:most_discussed")]
+    assert asyncio.run(visit_all(urls * 4)) == [2, 1] * 4
+
+
+# seed_articles
+
+
+def test_seed_adds_and_adds_again():
+    for run in (1, 2):
+        seed(articles=50, comments=120, batch_size=30)
+        assert Article.objects.count() == 50 * run
+        assert Comment.objects.count() == 120 * run
+    assert Article.objects.filter(published_at=None).count() == 10
+    assert not Comment.objects.filter(article__published_at=None).exists()
+    assert not Comment.objects.filter(created_at__lt=models.F("article__published_at")).exists()
+    assert not Comment.objects.filter(created_at__gt=timezone.now()).exists()
+
+
+def test_seed_has_favourites():
+    seed(articles=100, comments=500)
+    counts = [article.comment_count for article in most_discussed()]
+    assert counts[0] > 5 * counts[9]
+
+
+def test_seed_says_what_it_did():
+    out = StringIO()
+    call_command("seed_articles", articles=3, comments=0, stdout=out)
+    assert out.getvalue() == "Added 3 articles and 0 comments.\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"articles": -1}, "--articles is -1: give 0 or more."),
+        ({"comments": -2}, "--comments is -2: give 0 or more."),
+        ({"batch_size": 0}, "--batch-size is 0: give 1 or more."),
+        ({"articles": 0, "comments": 5}, "--comments is 5, but no article is published: give --articles 1 or more."),
+    ],
+)
+def test_seed_refuses(options, message):
+    with pytest.raises(CommandError) as error:
+        seed(**options)
+    assert str(error.value) == message
+    assert not Article.objects.exists()
+
+
+# The replica
+
+
+def test_from_replica_without_a_replica(client, monkeypatch):
+    monkeypatch.setattr(views, "connections", {"default": connection})
+    assert "This project has no replica" in client.get(reverse("articles:from_replica")).text
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "replica"])
+@pytest.mark.skipif("replica" not in connections, reason="this project has no replica")
+def test_from_replica_reads_the_replica(client, eventually):
+    publish(title="It has arrived")
+    url = reverse("articles:from_replica")
+    eventually(lambda: "It has arrived" in client.get(url).text)
+    response = client.get(url)
+    assert {query.alias for query in response.context["query_log"].queries if "articles_" in query.sql} == {"replica"}
+    assert '<span class="database replica">replica</span>' in response.text

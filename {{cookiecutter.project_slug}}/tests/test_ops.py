@@ -1,0 +1,114 @@
+"""Health, topology, slow queries, secrets."""
+
+import stat
+from io import StringIO
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connections
+from django.test import Client
+
+from articles.models import Article
+from config import health
+from ops import topology
+from ops.make_secrets import NAMES, make_secrets
+
+everywhere = pytest.mark.django_db(transaction=True, databases=["default", "replica"])
+
+
+def output(*command: str) -> str:
+    out = StringIO()
+    call_command(*command, stdout=out)
+    return out.getvalue()
+
+
+def test_livez_asks_no_database(client: Client):
+    assert client.get("/livez").status_code == 200
+
+
+@everywhere
+def test_readyz(client: Client, lsn_replayed):
+    if settings.DBROUTING["REPLICAS"]:
+        lsn_replayed()
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("missing", "status", "verdict"), [("replica", 200, "degraded"), ("default", 503, "unavailable")]
+)
+def test_readyz_without_a_node(client: Client, missing: str, status: int, verdict: str, lsn_replayed):
+    if missing not in ["default", *settings.DBROUTING["REPLICAS"]]:
+        pytest.skip("REPLICAS=0")
+    if settings.DBROUTING["REPLICAS"]:
+        lsn_replayed()
+    # A port where nobody listens: the probe opens its own connection, and finds the node gone.
+    ask = health._probe
+
+    def probe(alias: str) -> str:
+        if alias == missing:
+            with mock.patch.dict(connections[alias].settings_dict, {"PORT": 1, "HOST": "127.0.0.1"}):
+                return ask(alias)
+        return ask(alias)
+
+    with mock.patch.object(health, "_probe", probe):
+        answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (status, verdict)
+    assert answer.json()["databases"][missing] == "unreachable: OperationalError"
+
+
+@everywhere
+def test_topology_measures_each_replica(lsn_replayed):
+    if not settings.DBROUTING["REPLICAS"]:
+        pytest.skip("REPLICAS=0")
+    lsn_replayed()
+    primary, *replicas = topology.nodes()
+    assert (primary.role, primary.lag_ms, primary.problem) == ("primary", None, "")
+    assert [(node.role, node.problem) for node in replicas] == [("replica", "")] * len(replicas)
+    assert all(node.lag_ms is not None and node.lag_ms < 1000 * topology.PATIENCE for node in replicas)
+    assert "primary" in output("topology")
+
+
+@everywhere
+def test_slowqueries_shows_what_ran():
+    Article.objects.filter(title="find me in the statistics").count()
+    shown = output("slowqueries", "--limit", "50", "--by", "calls")
+    assert "calls" in shown and "articles_article" in shown
+
+
+@pytest.mark.django_db
+def test_slowqueries_refuses_a_limit_below_one():
+    with pytest.raises(CommandError, match=r"--limit is 0\. Give a number from 1 up\."):
+        call_command("slowqueries", "--limit", "0")
+
+
+@pytest.mark.django_db
+def test_a_dead_node_is_a_message_not_a_traceback():
+    dead = mock.patch.object(connections["default"], "cursor", side_effect=OperationalError("server closed"))
+    with dead, pytest.raises(CommandError, match="server closed"):
+        call_command("slowqueries")
+
+
+def test_slow_statements_are_logged(db):
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SHOW log_min_duration_statement")
+        assert cursor.fetchone() == ("100ms",)
+
+
+def test_secrets_are_made_once(tmp_path: Path):
+    directory = tmp_path / "secrets"
+    assert make_secrets(directory) == list(NAMES)
+    first = {path.name: path.read_text() for path in directory.iterdir()}
+    assert set(first) == set(NAMES)
+    assert len(set(first.values())) == len(NAMES)
+    (directory / "app_password").unlink()
+    (directory / "monitor_password").write_text("")
+    assert make_secrets(directory) == ["app_password", "monitor_password"]
+    second = {path.name: path.read_text() for path in directory.iterdir()}
+    assert {name for name in NAMES if first[name] != second[name]} == {"app_password", "monitor_password"}
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o644}

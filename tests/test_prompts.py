@@ -53,7 +53,7 @@ HOSTILE = {
 # Strange, and fine: carried through to the page title as they are.
 STRANGE_NAMES = [
     'O\'Brien "& Söhne" \\ $x {{ y }}',
-    "<script>alert(1)</script>",
+    "<script>alert('name')</script>",
     "{% raw %} {# #} ${HOME} $(id) `id` %s %(x)s",
     "'''\"\"\" \\\\ \\n \\u0041 #",
     "日本語 🐘 \U0001f468‍\U0001f469‍\U0001f467",

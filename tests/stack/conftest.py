@@ -1,0 +1,72 @@
+"""The Docker tier: the real `docker compose up` of generated projects."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.stack.stack import Stack
+
+REMEDY = (
+    "no Docker Engine answers: install one, or on Debian as root run tests/engine/install and tests/base_images/build"
+)
+
+
+def engine_answers() -> bool:
+    return all(
+        subprocess.run(command, capture_output=True).returncode == 0
+        for command in (["docker", "compose", "version"], ["docker", "info"])
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mine = [item for item in items if Path(__file__).parent in item.path.parents]
+    if not mine:
+        return
+    missing = not engine_answers()
+    if missing and os.environ.get("REQUIRE_DOCKER"):
+        pytest.exit(f"REQUIRE_DOCKER is set, and {REMEDY}", returncode=1)
+    for item in mine:
+        item.add_marker(pytest.mark.stack)
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=REMEDY))
+
+
+def pytest_report_header() -> str:
+    labels = subprocess.run(
+        ["docker", "image", "ls", "--filter", "label=pgstack.stand-in=true", "--format", "{{.Repository}}:{{.Tag}}"],
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    return (
+        f"base images: stand-ins made from Debian packages: {', '.join(labels)}" if labels else "base images: official"
+    )
+
+
+@pytest.fixture(scope="module")
+def make_stack(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "contextmanager[Stack]"]:
+    """A context manager that generates a project, and leaves no container, volume or network behind."""
+
+    @contextmanager
+    def make(**answers: str) -> Iterator[Stack]:
+        stack = Stack(tmp_path_factory.mktemp("stack"), **answers)
+        try:
+            yield stack
+        except BaseException:
+            print(stack.compose("logs", "--tail", "60", check=False).stdout[-20_000:])
+            raise
+        finally:
+            stack.down()
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def default_stack(make_stack: Callable[..., "contextmanager[Stack]"]) -> Iterator[Stack]:
+    """The default answers, running."""
+    with make_stack() as stack:
+        stack.up()
+        yield stack

@@ -1,0 +1,171 @@
+"""A generated project's compose stack, as a test drives it."""
+
+import json
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.baking import bake
+
+
+def eventually(condition: Callable[[], Any], patience: float = 30.0) -> Any:
+    """Waits for a truthy answer and returns it; fails with the last one."""
+    deadline = time.monotonic() + patience
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"still {answer!r} after {patience:g} s"
+        time.sleep(0.1)
+    return answer
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ComposeError(Exception):
+    pass
+
+
+class Stack:
+    def __init__(self, directory: Path, slug: str = "pgstack_test", **answers: str) -> None:
+        self.slug = slug
+        self.project = bake(directory, project_slug=slug, project_name="Test site", **answers)
+        self.port = free_port()
+        self.edit_env(WEB_PORT=str(self.port))
+
+    # What a person does ------------------------------------------------------------------------------------------
+
+    def compose(self, *arguments: str, check: bool = True, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            ["docker", "compose", *arguments],
+            cwd=self.project,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        if check and done.returncode:
+            raise ComposeError(f"docker compose {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def up(self, *arguments: str) -> None:
+        self.compose("up", "--detach", "--build", "--wait", *arguments)
+
+    def down(self) -> None:
+        """With its volumes and images, of services in no active profile too."""
+        self.compose(
+            "--profile", "*", "down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "10", check=False
+        )
+
+    def edit_env(self, **values: str) -> None:
+        path = self.project / ".env"
+        text = path.read_text()
+        for name, value in values.items():
+            text, count = re.subn(rf"^{name}=.*$", f"{name}={value}", text, flags=re.MULTILINE)
+            assert count == 1, name
+        path.write_text(text)
+
+    def env(self, name: str) -> str:
+        found = re.search(rf"^{name}=(.*)$", (self.project / ".env").read_text(), flags=re.MULTILINE)
+        assert found, name
+        return found[1]
+
+    def manage(self, *arguments: str, **environment: str) -> str:
+        """manage.py in the web container."""
+        given = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
+        return self.compose("exec", "-T", *given, "web", "python", "manage.py", *arguments).stdout
+
+    def shell(self, code: str) -> str:
+        return self.manage("shell", "--verbosity", "0", "-c", code).strip()
+
+    # What it looks like inside -----------------------------------------------------------------------------------
+
+    @property
+    def replicas(self) -> list[str]:
+        return [f"replica-{number}" for number in range(1, int(self.env("REPLICAS")) + 1)]
+
+    def psql(self, node: str, sql: str, database: str | None = None) -> str:
+        """As the superuser, inside the node. Rows as lines, columns separated by |."""
+        psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database or self.slug]
+        return self.compose("exec", "-T", node, *psql, stdin=sql).stdout.strip()
+
+    def pgbouncer(self, command: str) -> list[dict[str, str]]:
+        """A SHOW command, as the operator in the container."""
+        psql = ["psql", "-X", "--csv", "-h", "/run/pgbouncer", "-U", "pgbouncer", "-d", "pgbouncer", "-c", command]
+        header, *rows = self.compose("exec", "-T", "pgbouncer", *psql).stdout.strip().splitlines()
+        return [dict(zip(header.split(","), row.split(","), strict=False)) for row in rows]
+
+    def container(self, service: str) -> str:
+        return self.compose("ps", "--all", "--quiet", service).stdout.strip()
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        done = subprocess.run(
+            ["docker", "inspect", self.container(service)], capture_output=True, text=True, check=True
+        )
+        found: dict[str, Any] = json.loads(done.stdout)[0]
+        return found
+
+    def running(self) -> list[str]:
+        return sorted(self.compose("ps", "--services", "--status", "running").stdout.split())
+
+    def logs(self, *services: str) -> str:
+        return self.compose("logs", "--no-color", *services).stdout
+
+    def secret(self, name: str) -> str:
+        return (self.project / "secrets" / name).read_text().strip()
+
+    # What a visitor does -----------------------------------------------------------------------------------------
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=30, **options)
+
+    def an_article(self) -> str:
+        """The path of some article's page; made first if there is none."""
+        found = re.search(r'href="(/articles/[^"]+/)"', self.get("/").text)
+        if not found:
+            self.manage("seed_articles", "--articles", "30", "--comments", "60")
+            found = eventually(lambda: re.search(r'href="(/articles/[^"]+/)"', self.get("/").text))
+        return str(found[1])
+
+    def comment(self, text: str) -> None:
+        """Writes a row through the site: the form of an article's page."""
+        url = f"http://127.0.0.1:{self.port}{self.an_article()}"
+        with requests.Session() as visitor:
+            form = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', visitor.get(url, timeout=30).text)
+            assert form, "the page has no form"
+            posted = visitor.post(
+                url,
+                {"csrfmiddlewaretoken": form[1], "author_name": "a visitor", "body": text},
+                allow_redirects=False,
+                timeout=30,
+            )
+            assert posted.status_code == 302, posted.text[:2000]
+
+    def comments(self, node: str, text: str) -> int:
+        return int(self.psql(node, f"SELECT count(*) FROM articles_comment WHERE body = '{text}'"))
+
+    def assert_whole(self) -> None:
+        """All that a first boot makes is there, once, and every replica streams."""
+        roles = self.psql(
+            "primary", "SELECT string_agg(rolname, ',' ORDER BY rolname) FROM pg_authid WHERE rolcanlogin"
+        )
+        assert roles == "app,monitor,owner,postgres,replicator"
+        assert self.psql("primary", "SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements'") == "1"
+        slots = self.psql(
+            "primary", "SELECT string_agg(slot_name, ',' ORDER BY slot_name) FROM pg_replication_slots WHERE active"
+        )
+        assert slots == ",".join(replica.replace("-", "_") for replica in self.replicas)
+        assert self.psql("primary", "SELECT pg_is_in_recovery()") == "f"
+        assert int(self.psql("primary", "SELECT count(*) FROM django_migrations WHERE app = 'articles'")) > 0
+        system = self.psql("primary", "SELECT system_identifier FROM pg_control_system()")
+        for replica in self.replicas:
+            assert self.psql(replica, "SELECT pg_is_in_recovery()") == "t", f"{replica} is a second primary"
+            assert self.psql(replica, "SELECT system_identifier FROM pg_control_system()") == system
+            assert self.psql(replica, "SELECT status FROM pg_stat_wal_receiver") == "streaming"

@@ -1,0 +1,177 @@
+"""Each choice, running: `docker compose up --wait`, then everything that the choice promises."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.stack.stack import ComposeError, Stack, eventually
+
+# The defaults, then each other answer beside them; what the prompts refuse is answered together.
+CHOSEN = {
+    "defaults": {},
+    "session": {"pool_mode": "session"},
+    "statement": {"pool_mode": "statement"},
+    "gevent": {"web_worker": "gevent", "connection_strategy": "pool"},
+    "asgi": {"web_worker": "asgi", "connection_strategy": "pool"},
+    "pool": {"connection_strategy": "pool"},
+    "per request": {"connection_strategy": "per-request"},
+    "PostgreSQL 17": {"postgres_version": "17"},
+    "no replica": {"replicas": "0"},
+    "two replicas": {"replicas": "2"},
+    "synchronous": {"synchronous_commit": "on"},
+    "applied, 17, statement, asgi": {
+        "synchronous_commit": "remote_apply",
+        "postgres_version": "17",
+        "replicas": "2",
+        "pool_mode": "statement",
+        "web_worker": "asgi",
+        "connection_strategy": "pool",
+    },
+}
+
+PLAIN = "django.db.backends.postgresql"
+# (strategy, worker) -> ENGINE, CONN_MAX_AGE, CONN_HEALTH_CHECKS, the OPTIONS beside connect_timeout
+TABLE = {
+    ("persistent", "gthread"): (PLAIN, 600, True, {}),
+    ("pool", "gthread"): (PLAIN, 0, True, {"pool": {"min_size": 1, "max_size": 4, "timeout": 10}}),
+    ("pool", "asgi"): (PLAIN, 0, True, {"pool": {"min_size": 1, "max_size": 4, "timeout": 10}}),
+    ("pool", "gevent"): (
+        "django_db_geventpool.backends.postgresql_psycopg3",
+        0,
+        False,
+        {"MAX_CONNS": 4, "REUSE_CONNS": 4},
+    ),
+    ("per-request", "gthread"): (PLAIN, 0, False, {}),
+}
+DEFAULTS = {"pool_mode": "transaction", "connection_strategy": "persistent", "web_worker": "gthread", "replicas": "1"}
+DEFAULTS |= {"synchronous_commit": "local", "postgres_version": "18"}
+
+SETTINGS = """
+import json
+from django.conf import settings
+names = ("ENGINE", "CONN_MAX_AGE", "CONN_HEALTH_CHECKS", "DISABLE_SERVER_SIDE_CURSORS", "OPTIONS", "HOST", "NAME")
+print(json.dumps({alias: {name: entry[name] for name in names} for alias, entry in settings.DATABASES.items()}))
+"""
+
+
+@pytest.fixture(scope="module", params=CHOSEN.values(), ids=CHOSEN.keys())
+def chosen(request: pytest.FixtureRequest, make_stack: Callable) -> tuple[Stack, dict[str, str]]:
+    with make_stack(**request.param) as stack:
+        stack.up()
+        yield stack, DEFAULTS | request.param
+
+
+def test_it_is_whole(chosen: tuple[Stack, dict[str, str]]) -> None:
+    stack, answers = chosen
+    stack.assert_whole()
+    assert stack.running() == sorted(["pgbouncer", "primary", "web", *stack.replicas])
+    assert stack.inspect("migrate")["State"]["ExitCode"] == 0
+    assert stack.psql("primary", "SHOW server_version").split(".")[0] == answers["postgres_version"]
+    assert f"Using worker: {answers['web_worker']}" in stack.logs("web")
+
+
+def test_every_page_answers(chosen: tuple[Stack, dict[str, str]]) -> None:
+    stack, _ = chosen
+    pages = ["/", stack.an_article(), "/most-discussed/", "/from-replica/", "/admin/login/", "/livez", "/readyz"]
+    assert {page: stack.get(page).status_code for page in pages} == dict.fromkeys(pages, 200)
+    databases = ["default", "replica", "replica_2"][: 1 + len(stack.replicas)]
+    assert stack.get("/readyz").json() == {"status": "ok", "databases": dict.fromkeys(databases, "ok")}
+
+
+def test_a_row_written_through_the_site_reaches_every_replica(chosen: tuple[Stack, dict[str, str]]) -> None:
+    stack, _ = chosen
+    stack.comment("through the site")
+    assert stack.comments("primary", "through the site") == 1
+    for replica in stack.replicas:
+        eventually(lambda replica=replica: stack.comments(replica, "through the site") == 1, patience=10)
+
+
+def test_reads_come_from_a_replica(chosen: tuple[Stack, dict[str, str]]) -> None:
+    stack, _ = chosen
+    page = stack.get(stack.an_article()).text
+    footer = page[page.rindex("<footer") :]
+    assert ("replica" in footer) == bool(stack.replicas)
+    assert ("default" in footer) == (not stack.replicas)
+
+
+def test_the_replica_refuses_writes(chosen: tuple[Stack, dict[str, str]]) -> None:
+    stack, _ = chosen
+    write = "Article.objects.using('replica').create(title='x', slug='refused', body='x', author_name='x')"
+    if stack.replicas:
+        with pytest.raises(ComposeError, match="cannot execute INSERT in a read-only transaction"):
+            stack.shell(f"from articles.models import Article; {write}")
+    for replica in stack.replicas:
+        with pytest.raises(ComposeError, match="cannot execute DELETE in a read-only transaction"):
+            stack.psql(replica, "DELETE FROM articles_comment")
+
+
+def test_each_replica_streams_on_its_slot(chosen: tuple[Stack, dict[str, str]]) -> None:
+    stack, answers = chosen
+    rows = stack.psql(
+        "primary",
+        "SELECT application_name, state, slot_name, sync_state FROM pg_stat_replication"
+        " LEFT JOIN pg_replication_slots ON active_pid = pid ORDER BY 1",
+    ).splitlines()
+    sync = "async" if answers["synchronous_commit"] == "local" else "quorum"
+    assert rows == [f"{replica}|streaming|{replica.replace('-', '_')}|{sync}" for replica in stack.replicas]
+    assert stack.psql("primary", "SHOW synchronous_commit") == answers["synchronous_commit"]
+
+
+def test_pgbouncer_has_the_chosen_modes(chosen: tuple[Stack, dict[str, str]]) -> None:
+    stack, answers = chosen
+    stack.get("/")
+    mode = answers["pool_mode"]
+    primary_mode = "transaction" if mode == "statement" else mode
+    wanted = {stack.slug: ("primary", primary_mode)}
+    wanted |= {replica.replace("-", "_"): (replica, mode) for replica in stack.replicas}
+    databases = {row["name"]: (row["host"], row["pool_mode"]) for row in stack.pgbouncer("SHOW DATABASES")}
+    del databases["pgbouncer"]
+    assert databases == wanted
+    pools = {row["database"]: row["pool_mode"] for row in stack.pgbouncer("SHOW POOLS") if row["user"] == "app"}
+    assert pools == {name: mode for name, (_, mode) in wanted.items() if name in pools}
+    assert stack.slug in pools
+
+
+def test_django_has_the_settings_of_the_table(chosen: tuple[Stack, dict[str, str]]) -> None:
+    stack, answers = chosen
+    engine, max_age, checks, options = TABLE[answers["connection_strategy"], answers["web_worker"]]
+    if answers["pool_mode"] == "session" and answers["connection_strategy"] == "persistent":
+        max_age, checks = 0, False
+    names = {"default": stack.slug, "replica": "replica_1" if stack.replicas else stack.slug, "replica_2": "replica_2"}
+    aliases = ["default", "replica", "replica_2"][: 1 + max(1, len(stack.replicas))]
+    assert json.loads(stack.shell(SETTINGS).splitlines()[-1]) == {
+        alias: {
+            "ENGINE": engine,
+            "CONN_MAX_AGE": max_age,
+            "CONN_HEALTH_CHECKS": checks,
+            "DISABLE_SERVER_SIDE_CURSORS": answers["pool_mode"] != "session",
+            "OPTIONS": {"connect_timeout": 3, **options},
+            "HOST": "pgbouncer",
+            "NAME": names[alias],
+        }
+        for alias in aliases
+    }
+
+
+def test_checks_are_silent(chosen: tuple[Stack, dict[str, str]]) -> None:
+    stack, _ = chosen
+    silent = "System check identified no issues (0 silenced).\n"
+    assert stack.manage("check", "--database", "default", "--fail-level", "INFO") == silent
+    # As it would be deployed: behind TLS.
+    assert stack.manage("check", "--deploy", "--fail-level", "INFO", SITE_URL="https://www.example.com") == silent
+
+
+def test_slow_queries_are_found(chosen: tuple[Stack, dict[str, str]]) -> None:
+    stack, _ = chosen
+    assert "articles_article" in stack.manage("slowqueries", "--limit", "100", "--by", "calls")
+    assert stack.psql("primary", "SHOW log_min_duration_statement") == "100ms"
+    stack.psql("primary", "SELECT pg_sleep(0.15)")
+    assert "SELECT pg_sleep(0.15)" in stack.logs("primary")
+
+
+def test_topology_shows_nodes_and_pools(chosen: tuple[Stack, dict[str, str]]) -> None:
+    stack, _ = chosen
+    shown = stack.manage("topology")
+    assert "primary" in shown and "PgBouncer's pools" in shown
+    assert shown.count(" ms ") == len(stack.replicas)

@@ -1,4 +1,4 @@
-"""Django's settings. The choices are in .env; in the container they are its environment, which wins."""
+"""Django's settings. The choices are in .env; in the container they are its environment."""
 
 import tomllib
 from pathlib import Path
@@ -13,8 +13,10 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 # FileAwareEnv: each X may be given as X_FILE, the file that holds it. Such a value keeps its newline, hence strip().
 env = environ.FileAwareEnv()
-if (BASE_DIR / ".env").is_file():
-    env.read_env(BASE_DIR / ".env")
+# What is set already wins: the container's environment, then a running devstack's addresses, then .env.
+for _path in (BASE_DIR / ".devstack" / "env", BASE_DIR / ".env"):
+    if _path.is_file():
+        env.read_env(_path)
 
 # Where compose mounts the secrets; without Docker, where they are made.
 SECRETS_DIR = Path(

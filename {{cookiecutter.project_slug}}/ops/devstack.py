@@ -19,6 +19,9 @@ from types import TracebackType
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
+# The first with a query_wait_timeout for each database.
+PGBOUNCER_SINCE = (1, 26)
+
 # Seconds.
 START_PATIENCE = 60.0
 STOP_PATIENCE = 30.0
@@ -50,6 +53,22 @@ def major_version(bin_dir: Path) -> str:
     """`18` for "postgres (PostgreSQL) 18.6 (Debian …)"."""
     version = subprocess.run([bin_dir / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
     return version.split()[2].split(".")[0]
+
+
+def pgbouncer() -> str | None:
+    """PgBouncer's path, if it is installed and knows what pgbouncer/entrypoint.sh asks of it."""
+    path = shutil.which("pgbouncer")
+    if path is None:
+        return None
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    if tuple(map(int, version.split(".")[:2])) < PGBOUNCER_SINCE:
+        needed = ".".join(map(str, PGBOUNCER_SINCE))
+        print(
+            f"PgBouncer {version} is left out: {needed} or newer is needed. The nodes are reached directly.",
+            file=sys.stderr,
+        )
+        return None
+    return path
 
 
 def free_port(preferred: int = 0) -> int:
@@ -88,7 +107,7 @@ class Devstack:
         self.secrets = secrets
         self.database = choices["DATABASE_NAME"]
         self.replicas = int(choices["REPLICAS"])
-        self.pgbouncer = shutil.which("pgbouncer") if pooler else None
+        self.pgbouncer = pgbouncer() if pooler else None
         self.ports = {name: free_port() for name in self.nodes}
         self.pooler_port = free_port()
         self._prefix = not_as_root()

@@ -33,14 +33,15 @@ class Command(BaseCommand):
             help="data in a new directory, removed at the end; the nodes reached directly, as a role that may create "
             "the test database",
         )
+        parser.add_argument("--seed", action="store_true", help="make articles and comments to look at")
         parser.add_argument("command", nargs=REMAINDER, help="run this instead of the site, and end with its status")
 
-    def handle(self, *args: Any, for_tests: bool, command: list[str], **options: Any) -> None:
+    def handle(self, *args: Any, for_tests: bool, seed: bool, command: list[str], **options: Any) -> None:
         # `docker stop` and CI send SIGTERM: end as for Ctrl-C.
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         data = Path(tempfile.mkdtemp(prefix="devstack-")) if for_tests else settings.BASE_DIR / ".devstack"
         try:
-            status = self._run(data, for_tests, command)
+            status = self._run(data, for_tests, seed, command)
         except DevstackError as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
@@ -51,7 +52,7 @@ class Command(BaseCommand):
                 shutil.rmtree(data)
         sys.exit(status)
 
-    def _run(self, data: Path, for_tests: bool, command: list[str]) -> int:
+    def _run(self, data: Path, for_tests: bool, seed: bool, command: list[str]) -> int:
         if settings.SECRETS_DIR == settings.BASE_DIR / "secrets":
             make_secrets(settings.SECRETS_DIR)
         choices = DEFAULTS | dict(os.environ)
@@ -67,6 +68,8 @@ class Command(BaseCommand):
             subprocess.run([*MANAGE, "collectstatic", "--noinput", "--verbosity=0"], env=env, check=True)
             migrate = [*MANAGE, "migrate", "--noinput", "--database=direct", f"--verbosity={int(not for_tests)}"]
             subprocess.run(migrate, env=env | {"DATABASE_DIRECT_URL": stack.url("primary", "owner")}, check=True)
+            if seed:
+                subprocess.run([*MANAGE, "seed_articles"], env=env, check=True)
             if command[:1] == ["--"]:
                 command = command[1:]
             if command:
@@ -75,27 +78,22 @@ class Command(BaseCommand):
 
     def _serve(self, stack: Devstack, env: dict[str, str]) -> int:
         port = free_port(int(env.get("WEB_PORT", "8000")))
-        gunicorn = [
-            sys.executable,
-            "-m",
-            "gunicorn",
-            "--config",
-            str(settings.BASE_DIR / "config" / "gunicorn.conf.py"),
-        ]
+        # By this file manage.py finds the stack, in any other terminal.
+        addresses = stack.data / "env"
+        addresses.write_text("".join(f"{name}={value}\n" for name, value in stack.urls().items() if name != "REPLICAS"))
+        gunicorn = [sys.executable, "-m", "gunicorn", "--config", "config/gunicorn.conf.py"]
         site = subprocess.Popen(
             gunicorn, env=env | {"WEB_BIND": f"127.0.0.1:{port}"}, cwd=settings.BASE_DIR, start_new_session=True
         )
         try:
             subprocess.run([*MANAGE, "topology"], env=env, check=True)
-            self.stdout.write(f"\nThe site: http://localhost:{port}/    rows for it: python manage.py seed_articles")
-            self.stdout.write("(in another terminal, with this environment:)")
-            for name, value in stack.urls().items():
-                self.stdout.write(f"  export {name}={value}")
-            self.stdout.write("Ctrl-C stops it.\n")
+            self.stdout.write(f"\nThe site: http://localhost:{port}/    Stop it: Ctrl-C")
+            self.stdout.write("In another terminal manage.py finds this stack; rows: python manage.py seed_articles\n")
             self.stdout.flush()
             return self._wait(site)
         finally:
             stop(site)
+            addresses.unlink()
 
     def _wait(self, process: "subprocess.Popen[bytes]") -> int:
         try:

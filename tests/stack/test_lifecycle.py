@@ -1,0 +1,209 @@
+"""What happens to a stack in its life: restarts, lost volumes, regretted answers, changed secrets."""
+
+import re
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.stack.stack import ComposeError, Stack, eventually
+
+
+@pytest.fixture(scope="module")
+def stack(make_stack: Callable) -> Iterator[Stack]:
+    """With a row in it that must survive whatever the tests do."""
+    with make_stack() as stack:
+        stack.up()
+        stack.comment("survives")
+        yield stack
+
+
+@pytest.fixture(autouse=True)
+def the_row_survives(stack: Stack) -> Iterator[None]:
+    yield
+    stack.assert_whole()
+    for node in ["primary", *stack.replicas]:
+        eventually(lambda node=node: stack.comments(node, "survives") == 1)
+    assert stack.get("/readyz").json()["status"] == "ok"
+
+
+def remove_volume(stack: Stack, service: str) -> None:
+    stack.compose("rm", "--stop", "--force", service)
+    subprocess.run(["docker", "volume", "rm", f"{stack.slug}_{service}"], check=True, capture_output=True)
+
+
+def test_restart(stack: Stack) -> None:
+    stack.compose("restart")
+    stack.compose("up", "--detach", "--wait")
+
+
+def test_down_and_up(stack: Stack) -> None:
+    stack.compose("down")
+    assert stack.running() == []
+    stack.compose("up", "--detach", "--wait")
+
+
+def test_stopping_is_clean_and_quick(stack: Stack) -> None:
+    """No node is killed at the end of its grace period, and none has to recover when it starts again."""
+    stack.compose("stop")
+    codes = {
+        service: stack.inspect(service)["State"]["ExitCode"] for service in ["primary", "replica-1", "pgbouncer", "web"]
+    }
+    assert codes == dict.fromkeys(codes, 0)
+    stack.compose("up", "--detach", "--wait")
+    last_start = stack.logs("primary").rsplit("starting PostgreSQL", 1)[1]
+    assert "database system was shut down" in last_start
+    assert "not properly shut down" not in last_start
+
+
+def test_a_killed_primary_comes_back_with_its_data(stack: Stack) -> None:
+    subprocess.run(["docker", "kill", stack.container("primary")], check=True, capture_output=True)
+    stack.compose("up", "--detach", "--wait")
+
+
+def test_a_removed_replica_volume_is_seeded_again(stack: Stack) -> None:
+    remove_volume(stack, "replica-1")
+    stack.compose("up", "--detach", "--wait")
+
+
+def test_reseed_is_one_command(stack: Stack) -> None:
+    volume = ["docker", "volume", "inspect", "--format", "{{.CreatedAt}}", f"{stack.slug}_replica-1"]
+    before = subprocess.run(volume, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(["ops/reseed", "replica-1"], cwd=stack.project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run(volume, capture_output=True, text=True, check=True).stdout != before
+
+
+def test_reseed_names_what_it_does_not_know(stack: Stack) -> None:
+    done = subprocess.run(["ops/reseed", "primary"], cwd=stack.project, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "usage: ops/reseed replica-1 (seen: 'primary')" in done.stderr
+
+
+def test_a_missing_replica_is_degraded_not_failed(stack: Stack) -> None:
+    stack.compose("stop", "replica-1")
+    answer = stack.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert answer.json()["databases"]["default"] == "ok"
+    stack.compose("up", "--detach", "--wait")
+
+
+def test_a_missing_primary_is_not_ready_but_alive(stack: Stack) -> None:
+    stack.compose("stop", "primary")
+    answer = stack.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+    assert stack.get("/livez").status_code == 200
+    stack.compose("up", "--detach", "--wait")
+
+
+def test_a_replica_that_does_not_stream_is_unhealthy(stack: Stack) -> None:
+    check = ["exec", "-T", "replica-1", "/etc/postgresql/healthcheck.sh"]
+    assert stack.compose(*check).stdout == "ok\n"
+    stack.psql("replica-1", "ALTER SYSTEM SET primary_conninfo = 'host=nobody'; SELECT pg_reload_conf()")
+    # The command line wins over ALTER SYSTEM: the choices are in .env, and nowhere else.
+    assert stack.compose(*check).stdout == "ok\n"
+    stack.psql("replica-1", "ALTER SYSTEM RESET primary_conninfo")
+    stack.compose("stop", "primary")
+    cut = eventually(lambda: stack.compose(*check, check=False).stdout.startswith("no WAL receiver streams"))
+    assert cut
+    stack.compose("up", "--detach", "--wait")
+
+
+def test_a_replica_that_lags_is_unhealthy(stack: Stack) -> None:
+    check = ["exec", "-T", "-e", "REPLICA_MAX_LAG_BYTES=1000", "replica-1", "/etc/postgresql/healthcheck.sh"]
+    stack.psql("replica-1", "SELECT pg_wal_replay_pause()")
+    stack.psql("primary", "CREATE TABLE filler AS SELECT generate_series(1, 10000); DROP TABLE filler")
+    lagging = eventually(lambda: stack.compose(*check, check=False).stdout.strip() != "ok")
+    assert lagging
+    done = stack.compose(*check, check=False)
+    assert (done.returncode, done.stdout) == (1, "more than 1000 bytes of WAL left to replay\n")
+    stack.psql("replica-1", "SELECT pg_wal_replay_resume()")
+    eventually(lambda: stack.compose(*check, check=False).returncode == 0)
+
+
+def test_a_regretted_pool_mode_takes_effect_without_generating_again(stack: Stack) -> None:
+    def modes() -> dict[str, str]:
+        return {
+            row["name"]: row["pool_mode"] for row in stack.pgbouncer("SHOW DATABASES") if row["name"] != "pgbouncer"
+        }
+
+    cursors = "from django.conf import settings; print(settings.DATABASES['default']['DISABLE_SERVER_SIDE_CURSORS'])"
+    for mode, primary_mode in (("session", "session"), ("statement", "transaction"), ("transaction", "transaction")):
+        stack.edit_env(POOL_MODE=mode)
+        stack.compose("up", "--detach", "--wait")
+        assert modes() == {stack.slug: primary_mode, "replica_1": mode}
+        assert stack.shell(cursors) == str(mode != "session")
+
+
+def test_a_regretted_number_of_replicas(stack: Stack) -> None:
+    stack.edit_env(REPLICAS="2")
+    stack.compose("up", "--detach", "--wait")
+    stack.assert_whole()
+    assert "replica_2" in stack.get("/readyz").text
+    stack.compose("rm", "--stop", "--force", "replica-2")
+    stack.edit_env(REPLICAS="1")
+    stack.compose("up", "--detach", "--wait")
+    # Its slot is gone too: nobody would read it, and it would keep WAL.
+    assert stack.psql("primary", "SELECT string_agg(slot_name, ',') FROM pg_replication_slots") == "replica_1"
+
+
+def test_an_edit_that_cannot_work_stops_at_migrate(stack: Stack) -> None:
+    stack.edit_env(WEB_WORKER="asgi")
+    with pytest.raises(ComposeError):
+        stack.compose("up", "--detach", "--wait")
+    assert "ops.E003" in stack.logs("migrate")
+    stack.edit_env(WEB_WORKER="gthread")
+    stack.compose("up", "--detach", "--wait")
+
+
+def test_another_major_version_is_refused_and_told_why(stack: Stack) -> None:
+    stack.edit_env(POSTGRES_VERSION="17")
+    with pytest.raises(ComposeError):
+        stack.compose("up", "--detach", "--wait")
+    assert "the volume holds data of PostgreSQL 18" in stack.logs("primary")
+    assert "Set POSTGRES_VERSION=18 in .env again" in stack.logs("primary")
+    stack.edit_env(POSTGRES_VERSION="18")
+    stack.compose("up", "--detach", "--wait")
+
+
+@pytest.mark.parametrize("node", ["primary", "replica-1"])
+def test_a_role_does_not_change_by_accident(stack: Stack, node: str) -> None:
+    """PRIMARY_HOST names another node: neither may the replica's volume take writes, nor the primary's follow."""
+    stack.edit_env(PRIMARY_HOST="replica-1")
+    with pytest.raises(ComposeError):
+        stack.compose("up", "--detach", "--wait", "primary", "replica-1")
+    assert "Set PRIMARY_HOST in .env again." in stack.logs(node)
+    stack.edit_env(PRIMARY_HOST="primary")
+    stack.compose("up", "--detach", "--wait")
+
+
+@pytest.mark.parametrize("role", ["app", "replicator"])
+def test_a_changed_password_is_a_clear_error_with_its_remedy(stack: Stack, role: str) -> None:
+    path = stack.project / "secrets" / f"{role}_password"
+    path.write_text(secrets.token_urlsafe(48) + "\n")
+    with pytest.raises(ComposeError):
+        stack.compose("up", "--detach", "--wait", "--force-recreate")
+    told = stack.inspect("primary")["State"]["Health"]["Log"][-1]["Output"]
+    assert f"secrets/ does not hold the password that this volume has for: {role}." in told
+    assert told.strip() in stack.logs("primary")
+
+    # The remedy, as the message gives it.
+    remedy = re.search(r"docker compose exec (primary \S+ --adopt-passwords) && docker compose (restart)", told)
+    assert remedy
+    stack.compose("exec", "-T", *remedy[1].split())
+    stack.compose(remedy[2])
+    stack.compose("up", "--detach", "--wait")
+
+
+def test_an_empty_password_file_is_told(stack: Stack) -> None:
+    path = stack.project / "secrets" / "app_password"
+    before = path.read_text()
+    path.write_text("")
+    with pytest.raises(ComposeError):
+        stack.compose("up", "--detach", "--wait", "--force-recreate", "primary")
+    assert "the secret app_password is empty. Delete the file and run: python ops/make_secrets.py" in stack.logs(
+        "primary"
+    )
+    path.write_text(before)
+    stack.compose("up", "--detach", "--wait")

@@ -1,0 +1,192 @@
+"""The generated project without Docker: its own `make test`, and `manage.py devstack` as a person uses it."""
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.baking import bake
+
+# All of these share one installed project and its ports: one worker runs them, in order.
+pytestmark = pytest.mark.xdist_group("devstack")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = bake(
+        tmp_path_factory.mktemp("devstack"), project_name="Dev & Stack", project_slug="dev_site", replicas="2"
+    )
+    env = project / ".env"
+    env.write_text(env.read_text().replace("WEB_PORT=8000", f"WEB_PORT={free_port()}"))
+    subprocess.run(["make", ".venv/installed"], cwd=project, check=True, capture_output=True)
+    return project
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def manage(project: Path, *arguments: str) -> str:
+    done = subprocess.run([".venv/bin/python", "manage.py", *arguments], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Devstack:
+    """`manage.py devstack` in a terminal."""
+
+    def __init__(self, project: Path) -> None:
+        self.output = ""
+        # Its own group, as a terminal gives each command: Ctrl-C goes to the whole group.
+        self.process = subprocess.Popen(
+            [".venv/bin/python", "manage.py", "devstack"],
+            cwd=project,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.url = self.wait_for(r"The site: (\S+)/ ")
+
+    def wait_for(self, pattern: str, patience: float = 60.0) -> str:
+        assert self.process.stdout
+        deadline = time.monotonic() + patience
+        while not (found := re.search(pattern, self.output)):
+            assert time.monotonic() < deadline and self.process.poll() is None, self.output
+            if select.select([self.process.stdout], [], [], 0.2)[0]:
+                self.output += os.read(self.process.stdout.fileno(), 65536).decode()
+        return found[1]
+
+    def ctrl_c(self) -> int:
+        os.killpg(self.process.pid, signal.SIGINT)
+        status = self.process.wait(timeout=60)
+        assert self.process.stdout
+        self.output += self.process.stdout.read().decode()
+        return status
+
+
+@contextmanager
+def devstack(project: Path) -> Iterator[Devstack]:
+    stack = Devstack(project)
+    try:
+        yield stack
+    finally:
+        if stack.process.poll() is None:
+            assert stack.ctrl_c() == 0, stack.output
+
+
+def servers(project: Path) -> list[str]:
+    """The command lines of what runs on this project's data."""
+    found = subprocess.run(
+        ["ps", "-eo", "pid,args", "-ww"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [line for line in found if str(project / ".devstack") in line]
+
+
+def test_the_projects_own_tests_pass(project: Path) -> None:
+    """ruff, mypy --strict and pytest on a real primary and two real replicas."""
+    done = subprocess.run(["make", "test"], cwd=project, capture_output=True, text=True)
+    print(done.stdout[-5000:], done.stderr[-5000:])
+    assert done.returncode == 0
+    assert re.search(r"^\d+ passed", done.stdout, flags=re.MULTILINE)
+    assert "Success: no issues found" in done.stdout
+
+
+def test_it_serves_from_a_replica_and_stops_on_ctrl_c(project: Path) -> None:
+    with devstack(project) as stack:
+        assert "primary" in stack.output and stack.output.count(" ms ") == 2
+        manage(project, "seed_articles", "--articles", "30", "--comments", "50")
+        page = requests.get(stack.url + "/most-discussed/", timeout=10)
+        deadline = time.monotonic() + 10
+        while "/articles/" not in page.text and time.monotonic() < deadline:
+            page = requests.get(stack.url + "/most-discussed/", timeout=10)
+        assert page.status_code == 200
+        assert "Dev &amp; Stack" in page.text
+        assert "replica" in page.text[page.text.rindex("<footer") :]
+        assert requests.get(stack.url + "/readyz", timeout=10).json()["status"] == "ok"
+        assert servers(project)
+        assert stack.ctrl_c() == 0
+        assert "stopped; the data is in" in stack.output
+    assert servers(project) == []
+    assert not (project / ".devstack" / "env").exists()
+    logs = (project / ".devstack" / "primary.log").read_text()
+    assert "database system is shut down" in logs
+
+
+def test_the_next_start_finds_the_data(project: Path) -> None:
+    with devstack(project):
+        count = "from articles.models import Article; print(Article.objects.count())"
+        assert manage(project, "shell", "--verbosity", "0", "-c", count).strip() == "30"
+
+
+def test_it_leaves_other_servers_alone(project: Path, tmp_path: Path) -> None:
+    """Two stacks at once: each on its own ports, and the end of one is not the end of the other."""
+    other = bake(tmp_path, project_slug="other_site")
+    (other / ".venv").symlink_to(project / ".venv")
+    with devstack(project) as mine:
+        with devstack(other) as theirs:
+            assert mine.url != theirs.url
+            assert requests.get(theirs.url + "/readyz", timeout=10).status_code == 200
+        assert servers(other) == []
+        assert requests.get(mine.url + "/readyz", timeout=10).json()["status"] == "ok"
+
+
+def test_a_taken_port_is_left_to_its_owner(project: Path) -> None:
+    wanted = re.search(r"^WEB_PORT=(\d+)$", (project / ".env").read_text(), flags=re.MULTILINE)
+    assert wanted
+    with socket.create_server(("127.0.0.1", int(wanted[1]))), devstack(project) as stack:
+        assert not stack.url.endswith(f":{wanted[1]}")
+        assert requests.get(stack.url + "/livez", timeout=10).status_code == 200
+
+
+def test_a_second_start_on_the_same_data_is_refused_and_harmless(project: Path) -> None:
+    with devstack(project) as stack:
+        second = subprocess.run(
+            [".venv/bin/python", "manage.py", "devstack"], cwd=project, capture_output=True, text=True
+        )
+        assert second.returncode != 0
+        assert "primary ended" in second.stderr and "postmaster.pid" in second.stderr
+        assert requests.get(stack.url + "/readyz", timeout=10).json()["status"] == "ok"
+
+
+def test_a_command_ends_with_its_own_status(project: Path) -> None:
+    command = [
+        ".venv/bin/python",
+        "manage.py",
+        "devstack",
+        "--for-tests",
+        "--",
+        "sh",
+        "-c",
+        "echo $DATABASE_URL; exit 7",
+    ]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 7
+    assert re.search(r"postgresql://owner@127\.0\.0\.1:\d+/dev_site", done.stdout)
+
+
+def test_a_failed_start_leaves_nothing_running(project: Path) -> None:
+    """With the log's last lines in the message, and not a traceback."""
+    secret = project / "secrets" / "monitor_password"
+    before = secret.read_text()
+    secret.write_text("\n")
+    try:
+        done = subprocess.run(
+            [".venv/bin/python", "manage.py", "devstack"], cwd=project, capture_output=True, text=True
+        )
+    finally:
+        secret.write_text(before)
+    assert done.returncode != 0
+    assert "the secret monitor_password is empty" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert servers(project) == []

@@ -159,6 +159,15 @@ def test_a_second_start_on_the_same_data_is_refused_and_harmless(project: Path) 
         assert requests.get(stack.url + "/readyz", timeout=10).json()["status"] == "ok"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_stop_it_as_cleanly(project: Path, number: int) -> None:
+    with devstack(project) as stack:
+        stack.process.send_signal(number)
+        assert stack.process.wait(timeout=60) == 0
+    assert servers(project) == []
+    assert "database system is shut down" in (project / ".devstack" / "primary.log").read_text()
+
+
 def test_a_command_ends_with_its_own_status(project: Path) -> None:
     command = [
         ".venv/bin/python",

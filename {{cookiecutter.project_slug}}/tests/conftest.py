@@ -1,7 +1,9 @@
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
+from django.conf import settings
 from django.db import DatabaseError, connections
 
 
@@ -26,18 +28,19 @@ def eventually() -> Callable[[Callable[[], object]], None]:
 
 @pytest.fixture
 def lsn_replayed(eventually: Callable[[Callable[[], object]], None]) -> Callable[[], None]:
-    """Waits until the replica has replayed all that the primary has written so far."""
+    """Waits until every replica has replayed all that the primary has written so far; without one, for nothing."""
 
     def wait() -> None:
         with connections["default"].cursor() as cursor:
             cursor.execute("SELECT pg_current_wal_lsn()")
             (lsn,) = cursor.fetchone()
 
-        def replayed() -> bool:
-            with connections["replica"].cursor() as cursor:
+        def replayed(alias: str) -> bool:
+            with connections[alias].cursor() as cursor:
                 cursor.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [lsn])
                 return bool(cursor.fetchone()[0])
 
-        eventually(replayed)
+        for alias in settings.DBROUTING["REPLICAS"]:
+            eventually(partial(replayed, alias))
 
     return wait

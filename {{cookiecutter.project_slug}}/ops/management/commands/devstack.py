@@ -37,8 +37,10 @@ class Command(BaseCommand):
         parser.add_argument("command", nargs=REMAINDER, help="run this instead of the site, and end with its status")
 
     def handle(self, *args: Any, for_tests: bool, seed: bool, command: list[str], **options: Any) -> None:
-        # `docker stop` and CI send SIGTERM: end as for Ctrl-C.
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        # `docker stop` sends SIGTERM, a closed terminal SIGHUP, and a shell script's background job starts with SIGINT
+        # ignored: each is to end as Ctrl-C does.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)
         data = Path(tempfile.mkdtemp(prefix="devstack-")) if for_tests else settings.BASE_DIR / ".devstack"
         try:
             status = self._run(data, for_tests, seed, command)

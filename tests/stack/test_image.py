@@ -1,15 +1,53 @@
-"""The generated project's own tests, inside its own image: Django 6.1 on Python 3.14."""
+"""The generated project's own tests and its devstack, inside its own image: Django 6.1 on Python 3.14."""
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.stack.stack import Stack
 
 
-def test_the_projects_tests_pass_in_its_image(make_stack: Callable) -> None:
-    with make_stack() as stack:
-        versions = "import sys, django; print(sys.version_info[:2], django.VERSION[:2])"
-        stack.compose("build", "web", "test")
-        found = stack.compose("run", "--rm", "--no-deps", "test", "python", "-c", versions).stdout
-        assert found == "(3, 14) (6, 1)\n"
-        done = stack.compose("run", "--rm", "test", check=False)
-        print(done.stdout[-10_000:], done.stderr[-5_000:])
-        assert done.returncode == 0
-        assert " passed" in done.stdout and "failed" not in done.stdout
+@pytest.fixture(scope="module")
+def stack(make_stack: Callable) -> Iterator[Stack]:
+    with make_stack(pool_mode="session") as stack:
+        stack.compose("build", "pgbouncer", "web", "test")
+        yield stack
+
+
+def test_the_projects_tests_pass_in_its_image(stack: Stack) -> None:
+    """As an ordinary user, on a read-only file system."""
+    versions = "import sys, django; print(sys.version_info[:2], django.VERSION[:2])"
+    assert stack.compose("run", "--rm", "test", "python", "-c", versions).stdout == "(3, 14) (6, 1)\n"
+    done = stack.compose("run", "--rm", "test", check=False)
+    print(done.stdout[-10_000:], done.stderr[-5_000:])
+    assert done.returncode == 0
+    assert " passed" in done.stdout and "failed" not in done.stdout
+
+
+def test_devstack_as_root_with_pgbouncer_on_path(stack: Stack) -> None:
+    """A container's root, whom PostgreSQL and PgBouncer refuse; and the pooler in the chosen mode."""
+    dockerfile = f"""
+        FROM {stack.slug}-pgbouncer AS pgbouncer
+        FROM {stack.slug}-test
+        USER 0
+        RUN apt-get update && apt-get install -y --no-install-recommends pgbouncer
+        # The libraries are Debian's; the program is the project's own, which is new enough.
+        COPY --from=pgbouncer /usr/sbin/pgbouncer /usr/sbin/pgbouncer
+    """
+    image = f"{stack.slug}-root"
+    subprocess.run(["docker", "build", "--quiet", "--tag", image, "-"], input=dockerfile, text=True, check=True)
+    try:
+        command = ["python", "manage.py", "devstack", "--", "python", "manage.py", "topology"]
+        done = subprocess.run(
+            ["docker", "run", "--rm", "--env-file", str(stack.project / ".env"), image, *command],
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        subprocess.run(["docker", "rmi", image], capture_output=True)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0
+    assert "PgBouncer's pools" in done.stdout
+    assert "session" in done.stdout
+    assert " ms " in done.stdout

@@ -1,19 +1,22 @@
 # `make demo` runs the main job, `make test` tests it. Each sets up what it needs; Python 3.11+ is all it takes.
-.PHONY: demo demo-down test test-fast test-stack lock
+.PHONY: demo demo-docker demo-down test test-fast test-devstack test-stack lock
 VENV := .venv
 PYTHON ?= python3
 ANSWERS ?=
-DEMO := .demo/my_site
+# A name of its own: the containers and volumes of a project that somebody made with the default answers are not ours.
+DEMO := .demo/pgstack_demo
+DEMO_PORT ?= 8000
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --no-deps --require-hashes -r requirements.txt
 	touch $@
 
-# usage: make demo [ANSWERS="pool_mode=session web_worker=asgi connection_strategy=pool"]
+# usage: make demo [DEMO_PORT=8080] [ANSWERS="pool_mode=session web_worker=asgi connection_strategy=pool"]
 demo: $(VENV)/installed
 	mkdir -p .demo
-	$(VENV)/bin/cookiecutter --no-input --overwrite-if-exists --output-dir .demo . $(ANSWERS)
+	$(VENV)/bin/cookiecutter --no-input --overwrite-if-exists --output-dir .demo . $(ANSWERS) project_slug=pgstack_demo
+	sed -i.bak 's/^WEB_PORT=.*/WEB_PORT=$(DEMO_PORT)/; s/localhost:8000/localhost:$(DEMO_PORT)/' $(DEMO)/.env
 	@if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then \
 		$(MAKE) --no-print-directory demo-docker; \
 	else \
@@ -26,20 +29,23 @@ demo-docker:
 	cd $(DEMO) && docker compose exec -T web python manage.py seed_articles
 	cd $(DEMO) && docker compose exec -T web python manage.py topology
 	@echo
-	@echo "The site: http://localhost:$$(sed -n 's/^WEB_PORT=//p' $(DEMO)/.env)/    it is in $(DEMO)"
-	@echo "Stop it: make demo-down (with its data), or in $(DEMO): docker compose down"
+	@echo "The site: http://localhost:$(DEMO_PORT)/    The project: $(DEMO)"
+	@echo "Stop it: make demo-down (its data goes too), or in $(DEMO): docker compose down (its data stays)"
 
 demo-down:
-	cd $(DEMO) && docker compose down --volumes
+	cd $(DEMO) && docker compose --profile '*' down --volumes
 
 # Everything. Without an engine the Docker tier is skipped, and says so; REQUIRE_DOCKER=1 makes that an error.
-test: test-fast test-stack
+test: test-fast test-devstack test-stack
 
 test-fast: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/shellcheck .ci/run tests/engine/install tests/base_images/build
-	$(VENV)/bin/pytest -n 2 -m "not stack"
+	$(VENV)/bin/shellcheck .ci/run tests/engine/install tests/engine/debian-mirror tests/base_images/build
+	$(VENV)/bin/pytest -n 2 -m "not stack and not devstack" -rs
+
+test-devstack: $(VENV)/installed
+	$(VENV)/bin/pytest -m devstack -rs
 
 test-stack: $(VENV)/installed
 	$(VENV)/bin/pytest -m stack -rs

@@ -44,10 +44,10 @@ def project_name_is_printable(answers: dict) -> None:
 
 def project_slug_is_a_name(answers: dict) -> None:
     slug = answers["project_slug"]
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", slug):
+    if not re.fullmatch(r"[a-z]([a-z0-9_]*[a-z0-9])?", slug):
         raise Refused(
             f"project_slug {slug!r} cannot name a Python package, a database and a compose project alike. "
-            "Use small ASCII letters, digits and underscores, a letter first, such as 'my_site'."
+            "Use small ASCII letters, digits and underscores, a letter first and no underscore last, such as 'my_site'."
         )
     if len(slug) > 63:
         raise Refused(

@@ -16,6 +16,7 @@ HOSTILE = {
     "slug with a capital": ({"project_slug": "MySite"}, "project_slug 'MySite'"),
     "slug with a digit first": ({"project_slug": "1site"}, "project_slug '1site'"),
     "slug with an underscore first": ({"project_slug": "_site"}, "project_slug '_site'"),
+    "slug with an underscore last": ({"project_slug": "site_"}, "project_slug 'site_'"),
     "slug with an umlaut": ({"project_slug": "söhne"}, "project_slug 'söhne'"),
     "slug with another script's letter": ({"project_slug": "sіte"}, "project_slug 'sіte'"),
     "slug with a dollar": ({"project_slug": "site$x"}, "project_slug 'site$x'"),

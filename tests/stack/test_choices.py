@@ -19,6 +19,7 @@ CHOSEN = {
     "PostgreSQL 17": {"postgres_version": "17"},
     "no replica": {"replicas": "0"},
     "two replicas": {"replicas": "2"},
+    "three replicas": {"replicas": "3"},
     "synchronous": {"synchronous_commit": "on"},
     "applied, 17, statement, asgi": {
         "synchronous_commit": "remote_apply",
@@ -75,7 +76,7 @@ def test_every_page_answers(chosen: tuple[Stack, dict[str, str]]) -> None:
     stack, _ = chosen
     pages = ["/", stack.an_article(), "/most-discussed/", "/from-replica/", "/admin/login/", "/livez", "/readyz"]
     assert {page: stack.get(page).status_code for page in pages} == dict.fromkeys(pages, 200)
-    databases = ["default", "replica", "replica_2"][: 1 + len(stack.replicas)]
+    databases = ["default", "replica", "replica_2", "replica_3"][: 1 + len(stack.replicas)]
     assert stack.get("/readyz").json() == {"status": "ok", "databases": dict.fromkeys(databases, "ok")}
 
 
@@ -138,8 +139,9 @@ def test_django_has_the_settings_of_the_table(chosen: tuple[Stack, dict[str, str
     engine, max_age, checks, options = TABLE[answers["connection_strategy"], answers["web_worker"]]
     if answers["pool_mode"] == "session" and answers["connection_strategy"] == "persistent":
         max_age, checks = 0, False
-    names = {"default": stack.slug, "replica": "replica_1" if stack.replicas else stack.slug, "replica_2": "replica_2"}
-    aliases = ["default", "replica", "replica_2"][: 1 + max(1, len(stack.replicas))]
+    names = {"default": stack.slug, "replica": "replica_1" if stack.replicas else stack.slug}
+    names |= {"replica_2": "replica_2", "replica_3": "replica_3"}
+    aliases = list(names)[: 1 + max(1, len(stack.replicas))]
     assert json.loads(stack.shell(SETTINGS).splitlines()[-1]) == {
         alias: {
             "ENGINE": engine,

@@ -1,8 +1,8 @@
 """What happens to a stack in its life: restarts, lost volumes, regretted answers, changed secrets."""
 
 import re
-import secrets
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +14,9 @@ from tests.stack.stack import ComposeError, Stack, eventually
 def stack(make_stack: Callable) -> Iterator[Stack]:
     """With a row in it that must survive whatever the tests do."""
     with make_stack() as stack:
+        # What is wrong with a primary is told when its start period is over: shortened, or each such test takes it.
+        compose = stack.project / "compose.yaml"
+        compose.write_text(compose.read_text().replace("start_period: 2m", "start_period: 15s"))
         stack.up()
         stack.comment("survives")
         yield stack
@@ -80,6 +83,40 @@ def test_reseed_names_what_it_does_not_know(stack: Stack) -> None:
     done = subprocess.run(["ops/reseed", "primary"], cwd=stack.project, capture_output=True, text=True)
     assert done.returncode == 2
     assert "usage: ops/reseed replica-1 (seen: 'primary')" in done.stderr
+
+
+def test_reseed_keeps_what_may_be_the_last_copy(stack: Stack) -> None:
+    """A primary whose volume was lost is made anew, empty. The replica's data is then the only data."""
+    stack.compose("stop", "primary")
+    data = f"{stack.slug}_primary"
+    image = stack.inspect("primary")["Image"]
+    root = ["docker", "run", "--rm", "--user", "0", "--volume", f"{data}:/v", "--entrypoint", "bash", image, "-c"]
+    subprocess.run([*root, "mkdir /v/kept && mv /v/18 /v/kept/"], check=True)
+    stack.compose("up", "--detach", "--wait", "primary")
+    assert stack.psql("primary", "SELECT to_regclass('articles_comment') IS NULL") == "t"
+    done = subprocess.run(["ops/reseed", "replica-1"], cwd=stack.project, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "it may be the only copy of that data" in done.stderr
+    assert stack.comments("replica-1", "survives") == 1
+    stack.compose("stop", "primary")
+    subprocess.run([*root, "rm -rf /v/18 && mv /v/kept/18 /v/ && rmdir /v/kept"], check=True)
+    stack.compose("up", "--detach", "--wait")
+
+
+def test_what_a_health_check_leaves_behind_does_not_restart_postgresql(stack: Stack) -> None:
+    """A process without a parent goes to process 1. Were that PostgreSQL, it would see a backend crash."""
+    for node in ("primary", "replica-1"):
+        stack.compose("exec", "-T", node, "bash", "-c", "(sleep 0.5; exit 2) >/dev/null 2>&1 & exit 0")
+    before = stack.psql("primary", "SELECT pg_postmaster_start_time()")
+    time.sleep(2)
+    assert "terminating any other active server processes" not in stack.logs("primary", "replica-1")
+    assert stack.psql("primary", "SELECT pg_postmaster_start_time()") == before
+
+
+def test_two_servers_never_share_a_volume(stack: Stack) -> None:
+    done = stack.compose("run", "--rm", "--no-deps", "-e", "NODE_NAME=primary", "primary", check=False)
+    assert done.returncode == 1
+    assert "another server runs on" in done.stderr + done.stdout
 
 
 def test_a_missing_replica_is_degraded_not_failed(stack: Stack) -> None:
@@ -181,13 +218,15 @@ def test_a_role_does_not_change_by_accident(stack: Stack, node: str) -> None:
 
 @pytest.mark.parametrize("role", ["app", "replicator"])
 def test_a_changed_password_is_a_clear_error_with_its_remedy(stack: Stack, role: str) -> None:
-    path = stack.project / "secrets" / f"{role}_password"
-    path.write_text(secrets.token_urlsafe(48) + "\n")
-    with pytest.raises(ComposeError):
-        stack.compose("up", "--detach", "--wait", "--force-recreate")
+    """Made new the way the message and the README tell."""
+    (stack.project / "secrets" / f"{role}_password").unlink()
+    subprocess.run(["python3", "ops/make_secrets.py"], cwd=stack.project, check=True)
+    stack.compose("restart", "primary")
+    with pytest.raises(ComposeError, match="primary is unhealthy"):
+        stack.compose("up", "--detach", "--wait")
     told = stack.inspect("primary")["State"]["Health"]["Log"][-1]["Output"]
     assert f"secrets/ does not hold the password that this volume has for: {role}." in told
-    assert told.strip() in stack.logs("primary")
+    assert f"does not hold the password that this volume has for: {role}." in stack.logs("primary")
 
     # The remedy, as the message gives it.
     remedy = re.search(r"docker compose exec (primary \S+ --adopt-passwords) && docker compose (restart)", told)

@@ -27,7 +27,7 @@ def connection_settings(
                                                                          mode
     pool          gthread, asgi  psycopg's pool, `threads` a process     0 (Django insists)     on: the pool's
     pool          gevent         django-db-geventpool's, `threads` a     0 (it insists)         off: the pool
-                                 process                                                        does its own
+                                 process (a burst may open more)                                does its own
     per-request   any            nothing                                 0                      off: it is new
     ============  =============  ======================================  =====================  ==============
 
@@ -48,7 +48,7 @@ def connection_settings(
 
     persistent with gevent or asgi is refused by the checks in ops/checks.py: their threads do not live on.
 
-    :param threads: connections that one worker process may use at once.
+    :param threads: threads of a gthread worker; connections that a pool keeps.
     :raises ValueError: for a value that is not in these tables, naming it and the remedy.
     """
     for name, value, known in (
@@ -83,7 +83,8 @@ def connection_settings(
 
 
 def database(url: str, secrets_dir: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """A DATABASES entry for one URL; its query parameters are added to OPTIONS.
+    """A DATABASES entry for one URL; its query parameters, such as sslmode, are added to OPTIONS. What the choices
+    decide (CONN_MAX_AGE, health checks) stays as they decide it.
 
     A URL without a password takes it from the file `<user>_password` in `secrets_dir`, if there is one.
     """

@@ -10,6 +10,9 @@ bind = env.str("WEB_BIND", "0.0.0.0:8000")
 worker_class = env.str("WEB_WORKER", "gthread")
 workers = env.int("WEB_WORKERS", 2)
 threads = env.int("WEB_THREADS", 4)
+# Requests that a gevent or asgi worker serves at once. Without a pool each may hold a connection to each database:
+# workers x this x databases is to stay below PgBouncer's max_client_conn.
+worker_connections = env.int("WEB_CONNECTIONS", 100)
 wsgi_app = "config.asgi:application" if worker_class == "asgi" else "config.wsgi:application"
 
 # Seconds. A worker that does not answer is replaced; at a stop, running requests may end.
@@ -19,4 +22,4 @@ graceful_timeout = 30
 control_socket_disable = True
 
 accesslog = "-"
-logconfig_dict = logging_config(env.str("LOG_FORMAT", "plain"), env.str("LOG_LEVEL", "INFO"))
+logconfig_dict = logging_config(env.str("LOG_FORMAT", "plain"), env.str("LOG_LEVEL", "INFO").upper())

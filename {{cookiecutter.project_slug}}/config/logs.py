@@ -23,8 +23,11 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": log_format}},
         "root": {"handlers": ["console"], "level": level},
         "loggers": {
-            # gunicorn hangs handlers of its own on these unless they are named.
-            name: {"handlers": ["console"], "level": level, "propagate": False}
-            for name in ("gunicorn.error", "gunicorn.access")
+            # gunicorn hangs handlers of its own on these unless they have some; Django has hung its own already.
+            **{
+                name: {"handlers": ["console"], "level": level, "propagate": False}
+                for name in ("gunicorn.error", "gunicorn.access")
+            },
+            **{name: {"handlers": [], "propagate": True} for name in ("django", "django.server")},
         },
     }

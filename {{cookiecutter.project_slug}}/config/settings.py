@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 from config.databases import connection_settings, databases
 from config.logs import logging_config
@@ -18,10 +19,20 @@ for _path in (BASE_DIR / ".devstack" / "env", BASE_DIR / ".env"):
     if _path.is_file():
         env.read_env(_path)
 
-# Where compose mounts the secrets; without Docker, where they are made.
+# Where compose mounts the secrets; without it, where they are made. Others use the first directory too, so what counts
+# is that ours are in it.
+_mounted = Path("/run/secrets")
 SECRETS_DIR = Path(
-    env.str("SECRETS_DIR", "/run/secrets" if Path("/run/secrets").is_dir() else str(BASE_DIR / "secrets"))
+    env.str("SECRETS_DIR", str(_mounted if (_mounted / "secret_key").is_file() else BASE_DIR / "secrets"))
 )
+
+
+def number(name: str, default: int) -> int:
+    """:raises ImproperlyConfigured: for a value that is no whole number."""
+    try:
+        return int(env.int(name, default))
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} is {env.str(name)!r}. Give a whole number in .env.") from None
 
 
 def secret(name: str) -> str:
@@ -48,7 +59,7 @@ with (BASE_DIR / "pyproject.toml").open("rb") as _file:
 POOL_MODE = env.str("POOL_MODE", "transaction")
 CONNECTION_STRATEGY = env.str("CONNECTION_STRATEGY", "persistent")
 WEB_WORKER = env.str("WEB_WORKER", "gthread")
-REPLICAS = env.int("REPLICAS", 3)
+REPLICAS = number("REPLICAS", 3)
 SYNCHRONOUS_COMMIT = env.str("SYNCHRONOUS_COMMIT", "local")
 
 _replica_urls = [url for url in env.str("DATABASE_REPLICA_URLS", "").strip().split(",") if url][:REPLICAS]
@@ -61,7 +72,7 @@ DATABASES = databases(
         POOL_MODE,
         CONNECTION_STRATEGY,
         WEB_WORKER,
-        threads=env.int("WEB_THREADS", 4),
+        threads=number("WEB_THREADS", 4),
         prepared_statements=env.bool("PREPARED_STATEMENTS", False),
     ),
 )
@@ -142,11 +153,11 @@ if _site.scheme == "https":
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
     SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
-    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_SECONDS = number("HSTS_SECONDS", 3600)
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
 
 LOGGING_CONFIG = "logging.config.dictConfig"
-LOGGING = logging_config(env.str("LOG_FORMAT", "plain"), env.str("LOG_LEVEL", "INFO"))
+LOGGING = logging_config(env.str("LOG_FORMAT", "plain"), env.str("LOG_LEVEL", "INFO").upper())

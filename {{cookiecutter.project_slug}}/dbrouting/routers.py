@@ -1,7 +1,8 @@
 """The read/write router: writes to the primary, reads to a replica where that cannot be told from the primary.
 
-What this version does not know yet is what the visitor wrote in *earlier* requests: straight after a write, the next
-page may come from a replica that has not replayed it.
+What this version does not know yet: what the visitor wrote in *earlier* requests (straight after a write, the next page
+may come from a replica that has not replayed it), and a write that names its database itself, `using("default")` or a
+cursor, for which Django asks no router.
 """
 
 import random
@@ -46,10 +47,11 @@ class ReadWriteRouter:
             context.dirty = True
         return PRIMARY
 
-    def allow_relation(self, one: Model, other: Model, **hints: Any) -> bool:
-        """Always: all aliases are copies of one database."""
-        return True
+    def allow_relation(self, one: Model, other: Model, **hints: Any) -> bool | None:
+        """Between these aliases always: all are copies of one database. About others it has no opinion."""
+        ours = {PRIMARY, *settings.DBROUTING["REPLICAS"]}
+        return True if {one._state.db or PRIMARY, other._state.db or PRIMARY} <= ours else None
 
-    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
-        """Only where a write arrives; a replica gets its schema by replication."""
-        return db not in settings.DBROUTING["REPLICAS"]
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        """Never on a replica, which gets its schema by replication. About others it has no opinion."""
+        return False if db in settings.DBROUTING["REPLICAS"] else None

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -255,13 +255,15 @@ class Devstack:
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """SIGINT, which is the fast and clean shutdown of PostgreSQL, PgBouncer and gunicorn alike; SIGKILL if ignored."""
-    if process.poll() is not None:
-        return
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(STOP_PATIENCE)
-    except subprocess.TimeoutExpired:
-        print(f"process {process.pid} did not stop within {STOP_PATIENCE:g} s: killed", file=sys.stderr)
-        process.kill()
-        process.wait()
+    """SIGINT, which is the fast and clean shutdown of PostgreSQL, PgBouncer and gunicorn alike; SIGKILL if ignored, and
+    for whatever the process has left behind. Each was started as the leader of its own process group.
+    """
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(STOP_PATIENCE)
+        except subprocess.TimeoutExpired:
+            print(f"process {process.pid} did not stop within {STOP_PATIENCE:g} s: killed", file=sys.stderr)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -23,39 +23,53 @@ class Node:
 
 
 def nodes() -> Iterator[Node]:
-    """The primary and each replica; lag_ms: how long it took to replay what the primary had written by then."""
-    yield _node("default", None)
+    """The primary and each replica; lag_ms: from a commit on the primary until the replica had replayed it."""
+    yield _node("default")
     for alias in settings.DBROUTING["REPLICAS"]:
-        try:
-            with connections["default"].cursor() as cursor:
-                cursor.execute("SELECT pg_current_wal_lsn()")
-                lsn = cursor.fetchone()[0]
-        except DatabaseError:
-            lsn = None
-        yield _node(alias, lsn)
+        node = _node(alias)
+        if not node.problem:
+            try:
+                _measure_lag(node)
+            except DatabaseError as error:
+                node.problem = _first_line(error)
+        yield node
 
 
-def _node(alias: str, lsn: str | None) -> Node:
+def _node(alias: str) -> Node:
     config = connections[alias].settings_dict
     node = Node(alias, "?", f"{config['HOST']}:{config['PORT']}/{config['NAME']}")
     try:
         with connections[alias].cursor() as cursor:
-            started = time.monotonic()
             cursor.execute("SELECT pg_is_in_recovery(), host(inet_server_addr()), inet_server_port()")
             in_recovery, host, port = cursor.fetchone()
-            node.role = "replica" if in_recovery else "primary"
-            if host:
-                node.address += f" on {host}:{port}"
-            while in_recovery and lsn and node.lag_ms is None:
-                cursor.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [lsn])
-                if cursor.fetchone()[0]:
-                    node.lag_ms = (time.monotonic() - started) * 1000
-                elif time.monotonic() - started > PATIENCE:
-                    node.problem = f"has not replayed {lsn} within {PATIENCE:g} s"
-                    break
     except DatabaseError as error:
-        node.problem = str(error).strip().splitlines()[0]
+        node.problem = _first_line(error)
+        return node
+    node.role = "replica" if in_recovery else "primary"
+    if host:
+        node.address += f" on {host}:{port}"
     return node
+
+
+def _measure_lag(node: Node) -> None:
+    """Commits a message that no table holds, and waits for it. pg_current_wal_lsn() would not do: it may stand inside a
+    record that is still being written, where no replica ever arrives.
+    """
+    with connections["default"].cursor() as primary, connections[node.alias].cursor() as replica:
+        replica.execute("SELECT 1")  # the connection is open before the clock runs
+        primary.execute("SELECT pg_logical_emit_message(true, 'topology', '')")
+        started = time.monotonic()
+        (lsn,) = primary.fetchone()
+        while time.monotonic() - started < PATIENCE:
+            replica.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [lsn])
+            if replica.fetchone()[0]:
+                node.lag_ms = (time.monotonic() - started) * 1000
+                return
+    node.problem = f"has not replayed {lsn} within {PATIENCE:g} s"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def pgbouncer(command: str) -> list[dict[str, Any]] | None:

@@ -18,14 +18,15 @@ replica_address() {
 }
 
 # One entry for each node: Django must know which replica answers it. A client of a dead replica is told within two
-# seconds instead of PgBouncer's default of 120; one of the primary may wait for its turn.
+# seconds instead of PgBouncer's default of 120; one of the primary may wait for its turn. A pool is for one role, so
+# max_db_connections bounds what all roles together open.
 databases() {
-  local number primary_mode=$POOL_MODE
+  local number primary_mode=$POOL_MODE limit="max_db_connections=$((POOL_SIZE + RESERVE_POOL_SIZE))"
   # Statement mode refuses BEGIN, which every write of Django's needs.
   [ "$POOL_MODE" = statement ] && primary_mode=transaction
-  echo "$DATABASE_NAME = $PRIMARY_ADDRESS dbname=$DATABASE_NAME pool_mode=$primary_mode query_wait_timeout=30"
+  echo "$DATABASE_NAME = $PRIMARY_ADDRESS dbname=$DATABASE_NAME pool_mode=$primary_mode $limit query_wait_timeout=30"
   for ((number = 1; number <= REPLICAS; number++)); do
-    echo "replica_$number = $(replica_address "$number") dbname=$DATABASE_NAME pool_mode=$POOL_MODE query_wait_timeout=2"
+    echo "replica_$number = $(replica_address "$number") dbname=$DATABASE_NAME pool_mode=$POOL_MODE $limit query_wait_timeout=2"
   done
 }
 

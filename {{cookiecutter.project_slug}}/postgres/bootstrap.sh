@@ -11,16 +11,27 @@ export PGHOST=$RUN_DIR PGUSER=postgres PGDATABASE=postgres SECRETS_DIR=${SECRETS
 adopt=no
 [ "${1:-}" = --adopt-passwords ] && adopt=yes
 
+wait_for_server() {
+  until pg_isready --quiet; do
+    # Started with the server: gone with it, too.
+    if [ -n "${SERVER_PID:-}" ] && ! kill -0 "$SERVER_PID" 2>/dev/null; then exit 1; fi
+    sleep 0.1
+  done
+}
+
 roles() {
   psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --set="database=$DATABASE_NAME" --set="replicas=$REPLICAS" \
     --set="adopt=$adopt" --file="$(dirname "${BASH_SOURCE[0]}")/roles.sql"
 }
 
+# Tries each password as a client would. The passfile was written at the start; what was adopted since counts.
 passwords() {
-  local role refused=()
+  local role said refused=()
   for role in owner app replicator monitor; do
-    psql --no-psqlrc --quiet --no-password "user=$role dbname=$DATABASE_NAME passfile=$RUN_DIR/pgpass" \
-      --command='' || refused+=("$role")
+    said=$(PGPASSWORD=$(cat "$SECRETS_DIR/${role}_password") psql --no-psqlrc --quiet --no-password --command='' \
+      "user=$role dbname=$DATABASE_NAME" 2>&1) && continue
+    [[ $said == *"password authentication failed"* ]] || { echo "role $role: $said"; return 1; }
+    refused+=("$role")
   done
   [ ${#refused[@]} -eq 0 ] && return
   echo "secrets/ does not hold the password that this volume has for: ${refused[*]}. Put the old file back, or make the" \
@@ -29,17 +40,17 @@ passwords() {
 }
 
 _main() {
-  # The passfile was written at the node's start; the files may have changed since.
-  [ "$adopt" = yes ] && for role in owner app replicator monitor; do
-    echo "*:*:*:$role:$(cat "$SECRETS_DIR/${role}_password")"
-  done >"$RUN_DIR/pgpass"
+  local attempt problem
   echo "starting" >"$RUN_DIR/bootstrap"
-  until pg_isready --quiet; do sleep 0.1; done
-  local problem
-  if problem=$(roles 2>&1 && passwords 2>/dev/null); then
-    echo ok >"$RUN_DIR/bootstrap"
-    return
-  fi
+  wait_for_server
+  # More than once, since a slot may just be taken, or somebody else alter a role.
+  for attempt in 1 2 3; do
+    if problem=$(roles 2>&1 && passwords); then
+      echo ok >"$RUN_DIR/bootstrap"
+      return
+    fi
+    sleep "$attempt"
+  done
   echo "bootstrap: $problem" | tee "$RUN_DIR/bootstrap" >&2
   return 1
 }

@@ -22,13 +22,16 @@ fail() {
   exit 1
 }
 
-# usage: interruptible COMMAND...   runs it so that a stop signal reaches it: bash, as process 1, would ignore one
+# usage: interruptible COMMAND...   runs it so that a stop signal ends it at once, and not after it
 interruptible() {
+  local status=0
   "$@" &
-  local child=$!
-  trap 'kill -INT "$child" 2>/dev/null; exit 130' INT TERM
-  wait "$child" || return
+  child=$!
+  # SIGTERM: bash starts what runs in the background with SIGINT ignored.
+  trap 'kill -TERM "$child"; wait "$child"; exit 130' INT TERM
+  wait "$child" || status=$?
   trap - INT TERM
+  return "$status"
 }
 
 is_primary() { [ "$NODE_NAME" = "$PRIMARY_HOST" ]; }
@@ -56,7 +59,9 @@ write_passfile() {
   for role in owner app replicator monitor; do
     password=$(cat "$SECRETS_DIR/${role}_password") ||
       fail "the secret ${role}_password cannot be read. Make it: python ops/make_secrets.py"
-    [ -n "$password" ] || fail "the secret ${role}_password is empty. Delete the file and run: python ops/make_secrets.py"
+    [[ $password =~ ^[A-Za-z0-9_-]+$ ]] ||
+      fail "the secret ${role}_password is empty or has characters other than A-Z a-z 0-9 _ -, which a passfile or" \
+        "PgBouncer would take for syntax. Delete the file and run: python ops/make_secrets.py"
     echo "*:*:*:$role:$password" >>"$RUN_DIR/pgpass"
   done
   # `local … peer` in pg_hba.conf: the node's own system user, and nobody else, is the superuser.
@@ -81,8 +86,22 @@ refuse_foreign_data() {
   fi
 }
 
+# PostgreSQL's own lock is a process id, which means nothing to another container. This one is the volume's, held as
+# long as any process of the server lives; holding it, a lock file left by a kill -9 is known to be stale.
+lock_volume() {
+  command -v flock >/dev/null || return 0 # macOS, without containers
+  exec 9>"$PGDATA.lock"
+  flock --nonblock 9 || fail "another server runs on $PGDATA, process" \
+    "$(head -n 1 "$PGDATA/postmaster.pid" 2>/dev/null || true). Stop that first: kill -INT, as its own container or shell would."
+  # Process ids begin again in each container, so the stale one may by chance be in use.
+  if [ "$PPID" -le 1 ]; then rm -f "$PGDATA/postmaster.pid"; fi
+}
+
 # Puts the finished $SEED in its place. initdb and pg_basebackup have synced what they wrote; the names are ours to sync.
 keep_seed() {
+  if [ -d "$PGDATA" ]; then
+    rmdir "$PGDATA" || fail "$PGDATA holds files, but no cluster (PG_VERSION is missing). Look at them, then remove them."
+  fi
   sync "$SEED"
   mv "$SEED" "$PGDATA"
   sync "$(dirname "$PGDATA")"
@@ -112,9 +131,10 @@ upstream() { echo "$PRIMARY_CONNINFO user=replicator passfile=$RUN_DIR/pgpass ap
 _main() {
   write_passfile
   refuse_foreign_data
+  mkdir -p "$(dirname "$PGDATA")"
+  lock_volume
   rm -rf "$SEED" "$RUN_DIR/bootstrap"
   if [ ! -e "$PGDATA/PG_VERSION" ]; then
-    mkdir -p "$(dirname "$PGDATA")"
     if is_primary; then init_primary; else seed_standby; fi
     keep_seed
   fi
@@ -131,7 +151,8 @@ _main() {
     -c "synchronous_standby_names=$(synchronous_standby_names)"
   )
   if is_primary; then
-    "$CONFIG_DIR/bootstrap.sh" & # waits for the server below
+    # Waits for the server below, whose process id is this shell's. Not its child: it would take an exit for a crash.
+    (SERVER_PID=$$ "$CONFIG_DIR/bootstrap.sh" 9>&- &)
   else
     options+=(-c "primary_conninfo=$(upstream)" -c "primary_slot_name=$(slot_name)")
   fi

@@ -24,7 +24,7 @@ replica() {
 SELECT CASE
   WHEN NOT pg_is_in_recovery() THEN 'not in recovery: a second primary'
   WHEN NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
-    THEN 'no WAL receiver streams: the primary is away, or this replica''s slot is lost (then: ops/reseed)'
+    THEN 'no WAL receiver streams: the primary is away, or this replica''s slot is lost, or that is another cluster (its log says)'
   WHEN (SELECT pg_wal_lsn_diff(latest_end_lsn, pg_last_wal_replay_lsn()) FROM pg_stat_wal_receiver) > :max_lag
     THEN 'more than ' || pg_size_pretty(:max_lag::bigint) || ' of WAL left to replay'
   ELSE 'ok' END

@@ -32,7 +32,8 @@ def lsn_replayed(eventually: Callable[[Callable[[], object]], None]) -> Callable
 
     def wait() -> None:
         with connections["default"].cursor() as cursor:
-            cursor.execute("SELECT pg_current_wal_lsn()")
+            # Not pg_current_wal_lsn(): it may stand inside a record that is still being written.
+            cursor.execute("SELECT pg_logical_emit_message(true, 'test', '')")
             (lsn,) = cursor.fetchone()
 
         def replayed(alias: str) -> bool:

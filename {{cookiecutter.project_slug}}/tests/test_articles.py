@@ -7,6 +7,7 @@ from io import StringIO
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection, connections, models
 from django.test import AsyncClient, Client
@@ -283,13 +284,14 @@ def test_seed_refuses(options, message):
 # The replica
 
 
-def test_from_replica_without_a_replica(client, monkeypatch):
-    monkeypatch.setattr(views, "connections", {"default": connection})
-    assert "This project has no replica" in client.get(reverse("articles:from_replica")).text
+@pytest.mark.django_db(transaction=True, databases=["default", "replica"])
+def test_from_replica_says_so_without_a_replica(client, settings):
+    settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": []}
+    assert "This project runs no replica" in client.get(reverse("articles:from_replica")).text
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "replica"])
-@pytest.mark.skipif("replica" not in connections, reason="this project has no replica")
+@pytest.mark.skipif(not settings.DBROUTING["REPLICAS"], reason="this project runs no replica")
 def test_from_replica_reads_the_replica(client, eventually):
     publish(title="It has arrived")
     url = reverse("articles:from_replica")

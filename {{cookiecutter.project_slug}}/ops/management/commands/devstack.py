@@ -46,6 +46,8 @@ class Command(BaseCommand):
             status = self._run(data, for_tests, seed, command)
         except DevstackError as error:
             raise CommandError(str(error)) from error
+        except subprocess.CalledProcessError as error:
+            raise CommandError(f"{' '.join(map(str, error.cmd))} ended with {error.returncode}.") from error
         except KeyboardInterrupt:
             self.stdout.write("\nstopped" if for_tests else f"\nstopped; the data is in {data}")
             status = 130 if command else 0

@@ -1,6 +1,7 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+from psycopg import OperationalError
 from rich.table import Table
 
 from ops import topology
@@ -18,7 +19,10 @@ class Command(BaseCommand):
             nodes.add_row(node.alias, node.role, node.address, node.problem or lag)
         show(nodes, self.stdout)
 
-        pools = topology.pgbouncer("SHOW POOLS")
+        try:
+            pools = topology.pgbouncer("SHOW POOLS")
+        except OperationalError as error:
+            raise CommandError(f"PgBouncer does not answer: {str(error).strip()}") from error
         if pools is None:
             self.stdout.write("No PgBouncer: Django reaches the nodes directly.")
             return

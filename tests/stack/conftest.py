@@ -49,7 +49,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         "--format",
         "{{.Repository}}:{{.Tag}}",
     ]
-    stand_ins = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    labelled = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    # What is built on a stand-in inherits its label.
+    stand_ins = sorted(image for image in labelled if image.startswith(("postgres:", "python:")))
     made = f"stand-ins made from Debian packages: {', '.join(stand_ins)}" if stand_ins else "the official ones"
     terminalreporter.write_line(f"base images: {made}")
 

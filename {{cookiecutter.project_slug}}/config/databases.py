@@ -88,7 +88,7 @@ def database(url: str, secrets_dir: Path, settings: dict[str, Any]) -> dict[str,
 
     A URL without a password takes it from the file `<user>_password` in `secrets_dir`, if there is one.
     """
-    parsed: dict[str, Any] = environ.Env.db_url_config(url.strip())
+    parsed: dict[str, Any] = environ.Env.db_url_config(url)
     secret = secrets_dir / f"{parsed['USER']}_password"
     if not parsed["PASSWORD"] and secret.is_file():
         parsed["PASSWORD"] = secret.read_text().strip()

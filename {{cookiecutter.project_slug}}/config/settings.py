@@ -12,7 +12,7 @@ from config.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# FileAwareEnv: each X may be given as X_FILE, the file that holds it. Such a value keeps its newline, hence strip().
+# FileAwareEnv: each X may be given as X_FILE, the file that holds it, with its newline, which a URL ignores.
 env = environ.FileAwareEnv()
 # What is set already wins: the container's environment, then a running devstack's addresses, then .env.
 for _path in (BASE_DIR / ".devstack" / "env", BASE_DIR / ".env"):

@@ -1,6 +1,8 @@
 """Makes projects of the template, as cookiecutter does it for a user."""
 
 import json
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,6 +42,22 @@ def bake(directory: Path, *, hooks: bool = True, **answers: str) -> Path:
         default_config=True,
     )  # fmt: skip
     return Path(made)
+
+
+def edit_env(project: Path, **values: str) -> None:
+    """Changes lines of the project's .env, as a person who regrets an answer does."""
+    path = project / ".env"
+    text = path.read_text()
+    for name, value in values.items():
+        text, count = re.subn(rf"^{name}=.*$", f"{name}={value}", text, flags=re.MULTILINE)
+        assert count == 1, name
+    path.write_text(text)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def cli(directory: Path, *arguments: str, **answers: str) -> "subprocess.CompletedProcess[str]":

@@ -17,7 +17,7 @@ import requests
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from tests.baking import bake
+from tests.baking import bake, edit_env, free_port
 
 pytestmark = pytest.mark.devstack
 
@@ -27,16 +27,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = bake(
         tmp_path_factory.mktemp("devstack"), project_name="Dev & Stack", project_slug="dev_site", replicas="2"
     )
-    env = project / ".env"
-    env.write_text(env.read_text().replace("WEB_PORT=8000", f"WEB_PORT={free_port()}"))
+    edit_env(project, WEB_PORT=str(free_port()))
     subprocess.run(["make", ".venv/installed"], cwd=project, check=True, capture_output=True)
     return project
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def manage(project: Path, *arguments: str) -> str:

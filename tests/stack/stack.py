@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 
 import requests
 
-from tests.baking import bake
+from tests.baking import bake, edit_env, free_port
 
 
 def eventually(condition: Callable[[], Any], patience: float = 30.0) -> Any:
@@ -21,12 +20,6 @@ def eventually(condition: Callable[[], Any], patience: float = 30.0) -> Any:
         assert time.monotonic() < deadline, f"still {answer!r} after {patience:g} s"
         time.sleep(0.1)
     return answer
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class ComposeError(Exception):
@@ -65,12 +58,7 @@ class Stack:
         )
 
     def edit_env(self, **values: str) -> None:
-        path = self.project / ".env"
-        text = path.read_text()
-        for name, value in values.items():
-            text, count = re.subn(rf"^{name}=.*$", f"{name}={value}", text, flags=re.MULTILINE)
-            assert count == 1, name
-        path.write_text(text)
+        edit_env(self.project, **values)
 
     def env(self, name: str) -> str:
         found = re.search(rf"^{name}=(.*)$", (self.project / ".env").read_text(), flags=re.MULTILINE)

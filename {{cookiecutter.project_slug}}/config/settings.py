@@ -79,7 +79,7 @@ DATABASES = databases(
 DATABASE_ROUTERS = ["dbrouting.routers.ReadWriteRouter"]
 DBROUTING = {
     # Aliases that reads may go to; none without replicas, when `replica` is the primary itself.
-    "REPLICAS": [alias for alias in DATABASES if alias.startswith("replica") and _replica_urls],
+    "REPLICAS": [alias for alias in DATABASES if alias.startswith("replica")] if _replica_urls else [],
     # A session or a user that a replica has not replayed yet would send a visitor back to the login page.
     "PRIMARY_ONLY_APPS": ["sessions", "auth"],
 }

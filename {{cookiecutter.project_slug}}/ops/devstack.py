@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,20 +63,19 @@ def major_version(bin_dir: Path) -> str:
     return version.split()[2].split(".")[0]
 
 
-def pgbouncer() -> str | None:
-    """PgBouncer's path, if it is installed and knows what pgbouncer/entrypoint.sh asks of it."""
-    path = shutil.which("pgbouncer")
-    if path is None:
-        return None
-    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+def usable_pgbouncer() -> bool:
+    """Whether PgBouncer is on PATH, and knows what pgbouncer/entrypoint.sh asks of it."""
+    if shutil.which("pgbouncer") is None:
+        return False
+    version = subprocess.run(["pgbouncer", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     if tuple(map(int, version.split(".")[:2])) < PGBOUNCER_SINCE:
         needed = ".".join(map(str, PGBOUNCER_SINCE))
         print(
             f"PgBouncer {version} is left out: {needed} or newer is needed. The nodes are reached directly.",
             file=sys.stderr,
         )
-        return None
-    return path
+        return False
+    return True
 
 
 def free_port(preferred: int = 0) -> int:
@@ -117,7 +115,7 @@ class Devstack:
         self.choices = choices
         self.database = choices["DATABASE_NAME"]
         self.replicas = int(choices["REPLICAS"])
-        self.pgbouncer = pgbouncer() if pooler else None
+        self.pgbouncer = pooler and usable_pgbouncer()
         self.ports = {name: free_port() for name in self.nodes}
         self.pooler_port = free_port()
         self._prefix = not_as_root()
@@ -147,9 +145,9 @@ class Devstack:
         try:
             self._prepare()
             for node in self.nodes:
-                self._start_node(node)
+                self._start(node, BASE_DIR / "postgres", self._node_env(node))
             if self.pgbouncer:
-                self._start_pgbouncer()
+                self._start("pgbouncer", BASE_DIR / "pgbouncer", self._pgbouncer_env())
         except BaseException:
             self._stack.close()
             raise
@@ -182,76 +180,66 @@ class Devstack:
     ) -> None:
         self._stack.close()
 
-    def node_env(self, node: str) -> dict[str, str]:
-        """What the node's own scripts need: entrypoint, healthcheck, bootstrap."""
+    def _address(self, node: str) -> str:
+        return f"host=127.0.0.1 port={self.ports[node]}"
+
+    def _node_env(self, node: str) -> dict[str, str]:
+        """What the scripts in postgres/ need."""
         return self._env | {
             "NODE_NAME": node,
-            "PRIMARY_CONNINFO": f"host=127.0.0.1 port={self.ports['primary']}",
+            "PRIMARY_CONNINFO": self._address("primary"),
             "PGPORT": str(self.ports[node]),
             "PGDATA": str(self.data / node / self._major_version / "docker"),
             "RUN_DIR": str(self._run_dir / node),
         }
 
-    def psql(self, sql: str, node: str = "primary", database: str | None = None) -> str:
-        """Runs SQL on a node as its superuser, over its socket.
-
-        :raises DevstackError: with what psql said.
-        """
-        env = self.node_env(node)
-        command = ["psql", "-XAtq", "-h", env["RUN_DIR"], "-U", "postgres", "-d", database or self.database, "-c", sql]
-        done = subprocess.run([*self._prefix, *command], env=env, capture_output=True, text=True)
-        if done.returncode:
-            raise DevstackError(f"psql on {node}: {done.stderr.strip()}")
-        return done.stdout.strip()
-
-    def _start_node(self, node: str) -> None:
-        env = self.node_env(node)
-        process = self._start(node, [str(BASE_DIR / "postgres" / "entrypoint.sh")], env)
-        check = [*self._prefix, "bash", str(BASE_DIR / "postgres" / "healthcheck.sh")]
-
-        def healthy() -> bool:
-            return subprocess.run(check, env=env, capture_output=True).returncode == 0
-
-        self._wait(node, process, healthy)
-
-    def _start_pgbouncer(self) -> None:
-        assert self.pgbouncer is not None
-        env = self._env | {
-            "PATH": f"{Path(self.pgbouncer).parent}{os.pathsep}{self._env['PATH']}",
+    def _pgbouncer_env(self) -> dict[str, str]:
+        """What the scripts in pgbouncer/ need."""
+        replicas = enumerate(self.nodes[1:], start=1)
+        return self._env | {
             "RUN_DIR": str(self._run_dir / "pgbouncer"),
             "CONFIG": str(BASE_DIR / "pgbouncer" / "pgbouncer.ini"),
             "PGBOUNCER_PORT": str(self.pooler_port),
-            "PRIMARY_ADDRESS": f"host=127.0.0.1 port={self.ports['primary']}",
+            "PRIMARY_ADDRESS": self._address("primary"),
+            **{f"REPLICA_{number}_ADDRESS": self._address(node) for number, node in replicas},
         }
-        for number, node in enumerate(self.nodes[1:], start=1):
-            env[f"REPLICA_{number}_ADDRESS"] = f"host=127.0.0.1 port={self.ports[node]}"
-        process = self._start("pgbouncer", [str(BASE_DIR / "pgbouncer" / "entrypoint.sh")], env)
-        check = [*self._prefix, "bash", str(BASE_DIR / "pgbouncer" / "healthcheck.sh")]
-        self._wait("pgbouncer", process, lambda: subprocess.run(check, env=env, capture_output=True).returncode == 0)
 
-    def _log(self, name: str) -> Path:
-        return self.data / f"{name}.log"
+    def psql(self, sql: str, database: str) -> None:
+        """Runs SQL on the primary as its superuser, over its socket.
 
-    def _start(self, name: str, script: list[str], env: dict[str, str]) -> "subprocess.Popen[bytes]":
-        with self._log(name).open("wb") as log:
+        :raises DevstackError: with what psql said.
+        """
+        env = self._node_env("primary")
+        command = ["psql", "-XAtq", "-h", env["RUN_DIR"], "-U", "postgres", "-d", database, "-c", sql]
+        done = subprocess.run([*self._prefix, *command], env=env, capture_output=True, text=True)
+        if done.returncode:
+            raise DevstackError(f"psql on the primary: {done.stderr.strip()}")
+
+    def _start(self, name: str, scripts: Path, env: dict[str, str]) -> None:
+        """Runs the entrypoint.sh in `scripts`, as its container would, until the healthcheck.sh there is content."""
+        log = self.data / f"{name}.log"
+        with log.open("wb") as output:
             # A session of its own: Ctrl-C in the terminal reaches this program only, which then stops them in order.
             process = subprocess.Popen(
-                [*self._prefix, "bash", *script], env=env, cwd="/", stdout=log, stderr=log, start_new_session=True
+                [*self._prefix, "bash", str(scripts / "entrypoint.sh")],
+                env=env,
+                cwd="/",
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         self._stack.callback(stop, process)
-        return process
-
-    def _wait(self, name: str, process: "subprocess.Popen[bytes]", ready: Callable[[], bool]) -> None:
+        check = [*self._prefix, "bash", str(scripts / "healthcheck.sh")]
         deadline = time.monotonic() + START_PATIENCE
         while process.poll() is None:
-            if ready():
+            if subprocess.run(check, env=env, capture_output=True).returncode == 0:
                 return
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)
         state = "ended" if process.poll() is not None else f"was not ready within {START_PATIENCE:g} s"
-        lines = self._log(name).read_text(errors="replace").splitlines()[-15:]
-        raise DevstackError("\n  ".join([f"{name} {state}. The end of {self._log(name)}:", *lines]))
+        lines = log.read_text(errors="replace").splitlines()[-15:]
+        raise DevstackError("\n  ".join([f"{name} {state}. The end of {log}:", *lines]))
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:

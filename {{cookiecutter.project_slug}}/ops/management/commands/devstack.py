@@ -64,7 +64,7 @@ class Command(BaseCommand):
             static = data / "static"
             env = os.environ | stack.urls("owner" if for_tests else "app") | {"STATIC_ROOT": str(static)}
             if for_tests:
-                stack.psql("ALTER ROLE owner CREATEDB")
+                stack.psql("ALTER ROLE owner CREATEDB", database="postgres")
                 # The test database is a copy of template1, and only a superuser may create the extension.
                 stack.psql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", database="template1")
                 # The test runner holds one connection for a whole test; a pool would only be in its way.
@@ -76,9 +76,13 @@ class Command(BaseCommand):
                 subprocess.run([*MANAGE, "seed_articles"], env=env, check=True)
             if command[:1] == ["--"]:
                 command = command[1:]
-            if command:
-                return self._wait(subprocess.Popen(command, env=env, start_new_session=True))
-            return self._serve(stack, env)
+            if not command:
+                return self._serve(stack, env)
+            process = subprocess.Popen(command, env=env, start_new_session=True)
+            try:
+                return process.wait()
+            finally:
+                stop(process)
 
     def _serve(self, stack: Devstack, env: dict[str, str]) -> int:
         port = free_port(int(env.get("WEB_PORT", "8000")))
@@ -94,13 +98,7 @@ class Command(BaseCommand):
             self.stdout.write(f"\nThe site: http://localhost:{port}/    Stop it: Ctrl-C")
             self.stdout.write("In another terminal manage.py finds this stack; rows: python manage.py seed_articles\n")
             self.stdout.flush()
-            return self._wait(site)
+            return site.wait()
         finally:
             stop(site)
             addresses.unlink()
-
-    def _wait(self, process: "subprocess.Popen[bytes]") -> int:
-        try:
-            return process.wait()
-        finally:
-            stop(process)

@@ -142,10 +142,32 @@ def test_a_replica_that_does_not_stream_is_unhealthy(stack: Stack) -> None:
     # The command line wins over ALTER SYSTEM: the choices are in .env, and nowhere else.
     assert stack.compose(*check).stdout == "ok\n"
     stack.psql("replica-1", "ALTER SYSTEM RESET primary_conninfo")
-    stack.compose("stop", "primary")
+    stack.compose("stop", "replica-1")
+    stack.psql("primary", "SELECT pg_drop_replication_slot('replica_1')")
+    stack.compose("start", "replica-1")
     cut = eventually(lambda: stack.compose(*check, check=False).stdout.startswith("no WAL receiver streams"))
     assert cut
+    # Slots are made sure of at every start.
+    stack.compose("restart", "primary")
     stack.compose("up", "--detach", "--wait")
+
+
+def test_a_primary_that_is_away_does_not_make_the_others_unhealthy(stack: Stack) -> None:
+    """`up --wait` gives up at once on a container that is unhealthy when it looks, so it could not bring the primary back."""
+    stack.compose("stop", "primary")
+    checks = {"replica-1": "/etc/postgresql/healthcheck.sh", "pgbouncer": "pgbouncer-healthcheck"}
+    for _ in range(3):
+        for service, check in checks.items():
+            done = stack.compose("exec", "-T", service, check, check=False)
+            assert (done.returncode, done.stdout.splitlines()[0][:19]) == (0, "the primary is away"), service
+        time.sleep(1)
+    # A PgBouncer that does not run is one all the same,
+    alone = ["run", "--rm", "--no-deps", "--entrypoint", "pgbouncer-healthcheck", "pgbouncer"]
+    assert stack.compose(*alone, check=False).returncode != 0
+    stack.compose("up", "--detach", "--wait")
+    # and so is one that lets no query through to a primary that is there.
+    wrong = ["exec", "-T", "-e", "DATABASE_NAME=nosuch", "pgbouncer", "pgbouncer-healthcheck"]
+    assert stack.compose(*wrong, check=False).returncode != 0
 
 
 def test_a_replica_that_lags_is_unhealthy(stack: Stack) -> None:

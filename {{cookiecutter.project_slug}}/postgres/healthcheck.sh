@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Exit status 0 if this node does its part, otherwise 1 and a sentence that says what is wrong.
-# A replica does its part if it recovers, streams, and has at most REPLICA_MAX_LAG_BYTES of WAL left to replay.
+# A replica does its part if it recovers, streams, and has at most REPLICA_MAX_LAG_BYTES of WAL left to replay. That its
+# primary is away is no fault of its own: `docker compose up --wait` would give up on it at once, though it is about to
+# be mended by that very command.
 set -uo pipefail
 
 NODE_NAME=${NODE_NAME:-$(hostname)}
+PRIMARY_CONNINFO=${PRIMARY_CONNINFO:-host=$PRIMARY_HOST port=5432}
 RUN_DIR=${RUN_DIR:-/var/run/postgresql}
 
 ask() {
@@ -24,7 +27,7 @@ replica() {
 SELECT CASE
   WHEN NOT pg_is_in_recovery() THEN 'not in recovery: a second primary'
   WHEN NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
-    THEN 'no WAL receiver streams: the primary is away, or this replica''s slot is lost, or that is another cluster (its log says)'
+    THEN 'no WAL receiver streams: this replica''s slot is lost, or the primary is another cluster (the log says)'
   WHEN (SELECT pg_wal_lsn_diff(latest_end_lsn, pg_last_wal_replay_lsn()) FROM pg_stat_wal_receiver) > :max_lag
     THEN 'more than ' || pg_size_pretty(:max_lag::bigint) || ' of WAL left to replay'
   ELSE 'ok' END
@@ -36,6 +39,10 @@ _main() {
   # Over TCP, as clients come. It logs in as nobody; a role that pg_hba.conf knows keeps that out of the log.
   pg_isready --quiet --host=127.0.0.1 --username=monitor --dbname="$DATABASE_NAME" || { echo "does not accept connections"; exit 1; }
   if [ "$NODE_NAME" = "$PRIMARY_HOST" ]; then verdict=$(primary); else verdict=$(replica); fi
+  if [[ $verdict == "no WAL receiver"* ]] && ! pg_isready --quiet --timeout=2 --dbname="$PRIMARY_CONNINFO user=monitor"; then
+    echo "the primary is away: serving what was replayed until then"
+    exit 0
+  fi
   echo "$verdict"
   [ "$verdict" = ok ]
 }

@@ -10,6 +10,11 @@ STRATEGIES = ("persistent", "pool", "per-request")
 WORKERS = ("gthread", "gevent", "asgi")
 
 GEVENT_POOL = "django_db_geventpool.backends.postgresql_psycopg3"
+# The same for a replica: what fails there is read on the primary.
+REPLICA_ENGINES = {
+    "django.db.backends.postgresql": "dbrouting.backends.postgresql",
+    GEVENT_POOL: "dbrouting.backends.geventpool",
+}
 
 # Seconds. Long against a request, short against PgBouncer's server_lifetime.
 PERSISTENT_MAX_AGE = 600
@@ -95,6 +100,25 @@ def database(url: str, secrets_dir: Path, settings: dict[str, Any]) -> dict[str,
     return {**parsed, **settings, "OPTIONS": {**settings["OPTIONS"], **parsed.get("OPTIONS", {})}}
 
 
+def replica_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """What is different for a replica, whose failures are not the visitor's.
+
+    No health check: a dead connection is found by the read that needs it, which is then run on the primary; a check
+    would wait for a frozen host without end. No server-side cursors: half of an answer cannot be run again. A pool that
+    has no connection to give is left after 2 s.
+    """
+    options = settings["OPTIONS"]
+    if "pool" in options:
+        options = {**options, "pool": {**options["pool"], "timeout": 2}}
+    return {
+        **settings,
+        "ENGINE": REPLICA_ENGINES[settings["ENGINE"]],
+        "CONN_HEALTH_CHECKS": False,
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+        "OPTIONS": options,
+    }
+
+
 def databases(
     url: str, replica_urls: list[str], direct_url: str, secrets_dir: Path, settings: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
@@ -104,9 +128,11 @@ def databases(
     `direct` is there only if its URL is: it is for migrations and whatever else needs one session, not for the site.
     """
     entries = {"default": database(url, secrets_dir, settings)}
-    for number, replica_url in enumerate(replica_urls or [url], start=1):
+    if not replica_urls:
+        entries["replica"] = database(url, secrets_dir, settings)
+    for number, replica_url in enumerate(replica_urls, start=1):
         alias = "replica" if number == 1 else f"replica_{number}"
-        entries[alias] = database(replica_url, secrets_dir, settings)
+        entries[alias] = database(replica_url, secrets_dir, replica_settings(settings))
     if direct_url:
         # One command, one connection: nothing to keep or to pool.
         plain = connection_settings("session", "per-request", "gthread", threads=1)

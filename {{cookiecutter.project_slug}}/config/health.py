@@ -1,12 +1,13 @@
 """What an orchestrator asks. /livez: is the process alive? /readyz: can it serve?"""
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
-from django.conf import settings
 from django.db import DatabaseError, connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
+
+from dbrouting.monitor import monitor
 
 # Seconds. PgBouncer lets a query for a node that is away wait longer than whoever asks would.
 PATIENCE = 3.0
@@ -18,9 +19,9 @@ def livez(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok\n", content_type="text/plain")
 
 
-def _probe(alias: str) -> str:
-    """`ok`, or what is wrong with this database. In a thread of its own: it opens a connection and closes it."""
-    connection = connections[alias]
+def _primary() -> str:
+    """`ok`, or what is wrong. In a thread of its own: it opens a connection and closes it."""
+    connection = connections["default"]
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_is_in_recovery()")
@@ -29,31 +30,31 @@ def _probe(alias: str) -> str:
         return f"unreachable: {type(error).__name__}"
     finally:
         connection.close()
-    if alias == "default" and in_recovery:
-        return "in recovery: writes would fail"
-    if alias != "default" and not in_recovery:
-        return "not a replica: it takes writes"
-    return "ok"
-
-
-def _answer(probe: "Future[str]", deadline: float) -> str:
-    try:
-        return probe.result(max(0.0, deadline - time.monotonic()))
-    except TimeoutError:
-        return f"no answer within {PATIENCE:g} s"
+    return "in recovery: writes would fail" if in_recovery else "ok"
 
 
 @never_cache
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 `ok`; 200 `degraded` while a replica is missing, since the primary can serve alone; 503 without a primary."""
-    aliases = ["default", *settings.DBROUTING["REPLICAS"]]
-    # All at once, and none is waited for that does not answer in time: its thread ends by itself.
-    executor = ThreadPoolExecutor(len(aliases))
-    probes = {alias: executor.submit(_probe, alias) for alias in aliases}
+    """200 `ok`; 200 `degraded` while a replica is not read, since the primary can serve alone; 503 without a primary.
+
+    With it the state of each node as this process sees it, and how often each reason has decided where a read went:
+    many reads that a replica should have served show there.
+    """
+    executor = ThreadPoolExecutor(1)
+    probe = executor.submit(_primary)
+    # Not waited for if it does not answer in time: the thread ends by itself.
     executor.shutdown(wait=False)
     deadline = time.monotonic() + PATIENCE
-    found = {alias: _answer(probe, deadline) for alias, probe in probes.items()}
-    if found["default"] != "ok":
-        return JsonResponse({"status": "unavailable", "databases": found}, status=503)
-    degraded = any(state != "ok" for state in found.values())
-    return JsonResponse({"status": "degraded" if degraded else "ok", "databases": found})
+    try:
+        primary = probe.result(PATIENCE)
+    except TimeoutError:
+        primary = f"no answer within {PATIENCE:g} s"
+    # A process that has read no replica yet begins to ask them now.
+    while (routing := monitor.report()) and "unknown" in str(routing["nodes"]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    replicas = {alias: "ok" if state == "up" else state for alias, state in routing["nodes"].items()}
+    databases = {**replicas, "default": primary}
+    degraded = any(state != "ok" for state in databases.values())
+    status = "unavailable" if primary != "ok" else "degraded" if degraded else "ok"
+    body = {"status": status, "databases": databases, "decisions": routing["decisions"]}
+    return JsonResponse(body, status=503 if status == "unavailable" else 200)

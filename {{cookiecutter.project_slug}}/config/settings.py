@@ -80,9 +80,9 @@ DATABASE_ROUTERS = ["dbrouting.routers.ReadWriteRouter"]
 DBROUTING = {
     # Aliases that reads may go to; none without replicas, when `replica` is the primary itself.
     "REPLICAS": [alias for alias in DATABASES if alias.startswith("replica")] if _replica_urls else [],
-    # A session or a user that a replica has not replayed yet would send a visitor back to the login page.
-    "PRIMARY_ONLY_APPS": ["sessions", "auth"],
 }
+# Read from replicas too; what is missing there is looked up on the primary before anybody is logged out.
+SESSION_ENGINE = "dbrouting.sessions"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # The site -------------------------------------------------------------------------------------------------------------

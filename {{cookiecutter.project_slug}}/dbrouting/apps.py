@@ -1,5 +1,27 @@
+from typing import Any
+
 from django.apps import AppConfig
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+from dbrouting.conf import config
+
+
+def _watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    """Sent when a connection has been opened, before its first statement."""
+    from dbrouting.routers import touch
+
+    # A wrapper outlives reconnects, so it may be there already.
+    if connection.alias == config().PRIMARY and touch not in connection.execute_wrappers:
+        connection.execute_wrappers.append(touch)
 
 
 class DbRoutingConfig(AppConfig):
     name = "dbrouting"
+
+    def ready(self) -> None:
+        from dbrouting import checks  # noqa: F401
+        from dbrouting.monitor import remember_settings
+
+        remember_settings()
+        connection_created.connect(_watch)

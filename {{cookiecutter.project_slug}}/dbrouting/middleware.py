@@ -1,14 +1,23 @@
-"""Gives each request its consistency context. Outermost, so that it covers what other middleware reads and writes."""
+"""Gives each request its consistency context, and the visitor the token for the next one.
+
+Outermost, so that it covers what other middleware reads and writes, the session for one.
+"""
 
 from collections.abc import Awaitable, Callable
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
 
-from dbrouting.context import consistency_context
+from dbrouting.conf import config
+from dbrouting.context import ConsistencyContext, consistency_context
+from dbrouting.tokens import SessionToken, cookie_name, parse
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+# For clients without cookies: in each answer that has one, to be sent with the next request (several: with commas).
+HEADER = "Consistency-Token"
 
 
 class ConsistencyMiddleware:
@@ -27,11 +36,78 @@ class ConsistencyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:
             return self.__acall__(request)
-        with consistency_context(safe=request.method in SAFE_METHODS):
-            return self.get_response(request)
+        brought = _Brought(request)
+        with consistency_context(safe=request.method in SAFE_METHODS, tokens=brought.tokens) as context:
+            response = self.get_response(request)
+            assert isinstance(response, HttpResponseBase)
+            if brought.needs_another(context):
+                brought.replace(context.token(), response)
+            return response
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        with consistency_context(safe=request.method in SAFE_METHODS):
+        brought = _Brought(request)
+        with consistency_context(safe=request.method in SAFE_METHODS, tokens=brought.tokens) as context:
             response = self.get_response(request)
             assert isinstance(response, Awaitable)
-            return await response
+            response = await response
+            if brought.needs_another(context):
+                # In the thread that ran the view, since it may ask the primary.
+                brought.replace(await sync_to_async(context.token)(), response)
+            return response
+
+
+class _Brought:
+    """The tokens that came with a request, and what becomes of them."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = request
+        prefix = f"{config().COOKIE}-"
+        self.cookies = {name: value for name, value in request.COOKIES.items() if name.startswith(prefix) and value}
+        header = request.headers.get(HEADER, "")
+        signed = [*self.cookies.values(), *(value.strip() for value in header.split(",") if value.strip())]
+        self.tokens = tuple(token for value in signed if (token := parse(value)) is not None)
+        half = config().TOKEN_LIFE / 2
+        self.young = all(parse(value, half) is not None for value in signed)
+
+    def needs_another(self, context: ConsistencyContext) -> bool:
+        """Whoever has written needs one, and whoever is known, by a token or a session, is never shown less than
+        before. An anonymous reader gets none: the answer stays the same for all.
+        """
+        if context.touched and not context.safe:
+            context.wrote = True
+        known = bool(self.tokens) or settings.SESSION_COOKIE_NAME in self.request.COOKIES
+        if not (context.wrote or known):
+            return False
+        if context.touched or context.wrote:
+            return True
+        if context.proof is None:
+            return False
+        pin = (context.proof.alias, context.proof.incarnation)
+        return not (len(self.tokens) == 1 and self.tokens[0].pin == pin and self.young)
+
+    def replace(self, token: SessionToken | None, response: HttpResponseBase) -> None:
+        """The new token demands all that the brought ones did, so those go; one that came meanwhile, by another answer,
+        has a name of its own and stays.
+        """
+        if token is None:
+            return
+        signed = token.sign()
+        for name in self.cookies:
+            response.delete_cookie(
+                name,
+                path=settings.SESSION_COOKIE_PATH,
+                domain=settings.SESSION_COOKIE_DOMAIN,
+                samesite=settings.SESSION_COOKIE_SAMESITE,
+            )
+        response.set_cookie(
+            cookie_name(),
+            signed,
+            max_age=int(config().TOKEN_LIFE),
+            path=settings.SESSION_COOKIE_PATH,
+            domain=settings.SESSION_COOKIE_DOMAIN,
+            secure=settings.SESSION_COOKIE_SECURE,
+            httponly=True,
+            samesite=settings.SESSION_COOKIE_SAMESITE,
+        )
+        response.headers[HEADER] = signed
+        patch_vary_headers(response, ("Cookie",))

@@ -1,57 +1,100 @@
-"""The read/write router: writes to the primary, reads to a replica where that cannot be told from the primary.
-
-What this version does not know yet: what the visitor wrote in *earlier* requests (straight after a write, the next page
-may come from a replica that has not replayed it), and a write that names its database itself, `using("default")` or a
-cursor, for which Django asks no router.
-"""
+"""The read/write router: writes to the primary, reads to a replica where that cannot be told from the primary."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
 from django.db import connections
 from django.db.models import Model
 
-from dbrouting.context import current_context
+from dbrouting.conf import config
+from dbrouting.context import ConsistencyContext, current_context, current_override
+from dbrouting.monitor import Sample, monitor
 
-PRIMARY = "default"
+# What a statement that writes nothing begins with; any other might.
+READING = ("SELECT", "SAVEPOINT", "RELEASE", "SET ")
 
 
 class ReadWriteRouter:
-    """For DATABASE_ROUTERS. Reads `DBROUTING = {"REPLICAS": [alias, …], "PRIMARY_ONLY_APPS": [label, …]}`."""
+    """For DATABASE_ROUTERS. `monitor.report()` tells how often each reason has decided."""
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str:
-        """A replica's alias, unless one of these holds, in this order:
-
-        there is no replica, or no request · the model's app is primary-only · the primary is in an `atomic()` block ·
-        the request has written, or its method says that it will.
-        """
-        context = current_context()
-        replicas: list[str] = settings.DBROUTING["REPLICAS"]
-        if context is None or not replicas:
-            return PRIMARY
-        if model._meta.app_label in settings.DBROUTING["PRIMARY_ONLY_APPS"]:
-            return PRIMARY
-        # Django asks no router about atomic(): what a transaction has written only its own connection sees.
-        if connections[PRIMARY].in_atomic_block:
-            return PRIMARY
-        if context.dirty or not context.safe:
-            return PRIMARY
-        if context.replica is None:
-            context.replica = random.choice(replicas)
-        return context.replica
+        alias, reason = _decide(model._meta.app_label)
+        monitor.count(reason)
+        return alias
 
     def db_for_write(self, model: type[Model], **hints: Any) -> str:
-        """The primary, which from here on also serves this request's reads."""
+        """The primary, which from here on also serves this context's reads."""
         if (context := current_context()) is not None:
-            context.dirty = True
-        return PRIMARY
+            context.touched = context.wrote = True
+        return config().PRIMARY
 
     def allow_relation(self, one: Model, other: Model, **hints: Any) -> bool | None:
         """Between these aliases always: all are copies of one database. About others it has no opinion."""
-        ours = {PRIMARY, *settings.DBROUTING["REPLICAS"]}
-        return True if {one._state.db or PRIMARY, other._state.db or PRIMARY} <= ours else None
+        primary = config().PRIMARY
+        ours = {primary, *config().REPLICAS}
+        return True if {one._state.db or primary, other._state.db or primary} <= ours else None
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
         """Never on a replica, which gets its schema by replication. About others it has no opinion."""
-        return False if db in settings.DBROUTING["REPLICAS"] else None
+        return False if db in config().REPLICAS else None
+
+
+def _decide(app_label: str) -> tuple[str, str]:
+    """An alias and the reason; the first rule that applies decides."""
+    primary, context, override = config().PRIMARY, current_context(), current_override()
+    if not config().REPLICAS:
+        return primary, "no replicas"
+    if override is not None:
+        if override.max_staleness is None:
+            return primary, "use_primary()"
+        proofs = {proof.alias for proof in _proofs(override.max_staleness)}
+        # QuerySet.db asks again on every access: the same one, as long as it will do.
+        if override.alias not in proofs:
+            override.alias = proofs.pop() if proofs else None
+        return (override.alias, "use_replica()") if override.alias else (primary, "no replica is that fresh")
+    if context is None:
+        return primary, "no context"
+    if app_label in config().PRIMARY_ONLY_APPS:
+        return primary, "primary-only app"
+    # Django asks no router about atomic(): what a transaction has written, only its own connection sees.
+    if connections[primary].in_atomic_block:
+        return primary, "in atomic()"
+    if not context.safe:
+        return primary, "unsafe method"
+    if context.touched:
+        return primary, "this context has asked the primary"
+    return _replica(context)
+
+
+def _replica(context: ConsistencyContext) -> tuple[str, str]:
+    """One that satisfies the context; always the same, since two would show two states."""
+    primary = config().PRIMARY
+    if context.proof is not None:
+        replica = monitor.replica(context.proof.alias)
+        if replica.proof() and replica.holds(context.proof):
+            return replica.alias, "replica"
+        return primary, "the context's replica is out"
+    candidates = _proofs()
+    if not candidates:
+        return primary, "no replica is up"
+    if (chosen := context.choose(candidates)) is None:
+        return primary, "no replica is as far as the token"
+    return chosen.alias, "replica"
+
+
+def _proofs(max_staleness: float | None = None) -> list[Sample]:
+    """Of the replicas that may be read, in random order."""
+    proofs = [proof for alias in config().REPLICAS if (proof := monitor.replica(alias).proof(max_staleness))]
+    random.shuffle(proofs)
+    return proofs
+
+
+def touch(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    """Around each statement on the primary (database instrumentation): whoever was sent here, or named it himself with
+    `using("default")` or a cursor, has from now on seen what a replica may not have.
+    """
+    if (current := current_context()) is not None:
+        current.touched = True
+        current.wrote = current.wrote or not str(sql).lstrip().upper().startswith(READING)
+    return execute(sql, params, many, context)

@@ -7,7 +7,9 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import DatabaseError, connections
+from django.db import connections
+
+from dbrouting.monitor import connect
 
 # Seconds after which a replica counts as not replaying.
 PATIENCE = 5.0
@@ -30,7 +32,7 @@ def nodes() -> Iterator[Node]:
         if not node.problem:
             try:
                 _measure_lag(node)
-            except DatabaseError as error:
+            except psycopg.Error as error:
                 node.problem = _first_line(error)
         yield node
 
@@ -39,10 +41,11 @@ def _node(alias: str) -> Node:
     config = connections[alias].settings_dict
     node = Node(alias, "?", f"{config['HOST']}:{config['PORT']}/{config['NAME']}")
     try:
-        with connections[alias].cursor() as cursor:
-            cursor.execute("SELECT pg_is_in_recovery(), host(inet_server_addr()), inet_server_port()")
-            in_recovery, host, port = cursor.fetchone()
-    except DatabaseError as error:
+        # Not by Django's connection: what a replica does not answer, that would ask the primary.
+        with connect(alias) as connection:
+            answer = connection.execute("SELECT pg_is_in_recovery(), host(inet_server_addr()), inet_server_port()")
+            in_recovery, host, port = answer.fetchone() or (False, None, None)
+    except psycopg.Error as error:
         node.problem = _first_line(error)
         return node
     node.role = "replica" if in_recovery else "primary"
@@ -55,17 +58,15 @@ def _measure_lag(node: Node) -> None:
     """Commits a message that no table holds, and waits for it. pg_current_wal_lsn() would not do: it may stand inside a
     record that is still being written, where no replica ever arrives.
     """
-    with connections["default"].cursor() as primary, connections[node.alias].cursor() as replica:
-        replica.execute("SELECT 1")  # the connection is open before the clock runs
-        primary.execute("SELECT pg_logical_emit_message(true, 'topology', '')")
+    with connect("default") as primary, connect(node.alias) as replica:
+        replica.execute("SELECT 1")  # PgBouncer's connection is open before the clock runs
+        lsn = primary.execute("SELECT pg_logical_emit_message(true, 'topology', '')").fetchone()
         started = time.monotonic()
-        (lsn,) = primary.fetchone()
         while time.monotonic() - started < PATIENCE:
-            replica.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [lsn])
-            if replica.fetchone()[0]:
+            if replica.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", lsn).fetchone() == (True,):
                 node.lag_ms = (time.monotonic() - started) * 1000
                 return
-    node.problem = f"has not replayed {lsn} within {PATIENCE:g} s"
+    node.problem = f"has not replayed the primary's last record within {PATIENCE:g} s"
 
 
 def _first_line(error: Exception) -> str:

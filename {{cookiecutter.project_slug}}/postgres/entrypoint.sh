@@ -137,6 +137,10 @@ _main() {
   if [ ! -e "$PGDATA/PG_VERSION" ]; then
     if is_primary; then init_primary; else seed_standby; fi
     keep_seed
+  elif ! is_primary; then
+    # A standby that starts again may be behind what it has shown before. By now nobody's proof of that is valid any
+    # longer: dbrouting relies on one for a second (PROOF_LIFE).
+    interruptible sleep 2
   fi
 
   local options=(
@@ -154,7 +158,8 @@ _main() {
     # Waits for the server below, whose process id is this shell's. Not its child: it would take an exit for a crash.
     (SERVER_PID=$$ "$CONFIG_DIR/bootstrap.sh" 9>&- &)
   else
-    options+=(-c "primary_conninfo=$(upstream)" -c "primary_slot_name=$(slot_name)")
+    # After a crash PostgreSQL would restart within, and skip the wait above; the restart policy starts all of it.
+    options+=(-c "primary_conninfo=$(upstream)" -c "primary_slot_name=$(slot_name)" -c restart_after_crash=off)
   fi
   exec postgres "${options[@]}"
 }

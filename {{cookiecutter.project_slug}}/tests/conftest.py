@@ -1,10 +1,13 @@
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
-from django.conf import settings
 from django.db import DatabaseError, connections
+
+from dbrouting.conf import config
+from dbrouting.monitor import State, configured, connect, monitor
+from dbrouting.tokens import primary_token
 
 
 @pytest.fixture
@@ -28,20 +31,67 @@ def eventually() -> Callable[[Callable[[], object]], None]:
 
 @pytest.fixture
 def lsn_replayed(eventually: Callable[[Callable[[], object]], None]) -> Callable[[], None]:
-    """Waits until every replica has replayed all that the primary has written so far; without one, for nothing."""
+    """Waits until every replica is known to have replayed what the primary has committed."""
 
     def wait() -> None:
-        with connections["default"].cursor() as cursor:
-            # Not pg_current_wal_lsn(): it may stand inside a record that is still being written.
-            cursor.execute("SELECT pg_logical_emit_message(true, 'test', '')")
-            (lsn,) = cursor.fetchone()
+        token = primary_token()
 
         def replayed(alias: str) -> bool:
-            with connections[alias].cursor() as cursor:
-                cursor.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [lsn])
-                return bool(cursor.fetchone()[0])
+            proof = monitor.replica(alias).proof()
+            return proof is not None and token.satisfied_by(proof)
 
-        for alias in settings.DBROUTING["REPLICAS"]:
-            eventually(partial(replayed, alias))
+        for alias in config().REPLICAS:
+            eventually(lambda alias=alias: replayed(alias))
 
     return wait
+
+
+@pytest.fixture
+def replica_down(eventually: Callable[[Callable[[], object]], None]) -> Callable[[], AbstractContextManager[None]]:
+    """Inside, nobody listens where the replica's new connections go, and those that were open are gone."""
+    if not config().REPLICAS:
+        pytest.skip("REPLICAS=0")
+
+    @contextmanager
+    def down() -> Iterator[None]:
+        replica, original = monitor.replica("replica"), dict(configured["replica"])
+        elsewhere = {"HOST": "127.0.0.1", "PORT": 1}
+        wrapper = connections["replica"].settings_dict
+        before = {name: wrapper[name] for name in elsewhere}
+        with connect("replica") as connection:
+            configured["replica"].update(elsewhere)
+            wrapper.update(elsewhere)
+            # All others of this role, Django's own among them.
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE usename = current_user AND pid <> pg_backend_pid()"
+            )
+        try:
+            eventually(lambda: replica.state is State.DOWN)
+            yield
+        finally:
+            wrapper.update(before)
+            configured["replica"].update(original)
+            connections["replica"].close()
+        eventually(lambda: replica.state is State.UP)
+
+    return down
+
+
+@pytest.fixture
+def replay_paused() -> Callable[[], AbstractContextManager[None]]:
+    """Inside, no replica replays anything. The tests' devstack lets its role do this."""
+
+    @contextmanager
+    def paused() -> Iterator[None]:
+        for alias in config().REPLICAS:
+            with connect(alias) as connection:
+                connection.execute("SELECT pg_wal_replay_pause()")
+        try:
+            yield
+        finally:
+            for alias in config().REPLICAS:
+                with connect(alias) as connection:
+                    connection.execute("SELECT pg_wal_replay_resume()")
+
+    return paused

@@ -1,19 +1,24 @@
 """Where queries go, on real streaming replication."""
 
+import asyncio
+import threading
 from datetime import timedelta
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.db import InternalError, connections, transaction
+from django.db import InternalError, OperationalError, connections, transaction
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from articles.models import Article, Comment
+from dbrouting import current_token, mark_write, use_primary, use_replica, with_token
 from dbrouting.context import consistency_context, current_context
+from dbrouting.monitor import State, connect, monitor
 from dbrouting.routers import ReadWriteRouter
+from dbrouting.tokens import parse, primary_token
 
 replicated = pytest.mark.django_db(transaction=True, databases=["default", "replica"])
 
@@ -28,11 +33,18 @@ def databases_asked(page) -> set[str]:
     return {query.alias for query in page.context["query_log"].queries}
 
 
+def decided(reason: str) -> int:
+    return monitor.counts[reason]
+
+
 @pytest.fixture(autouse=True)
 def one_replica(settings):
     if not settings.DBROUTING["REPLICAS"]:
         pytest.skip("REPLICAS=0: there is nothing to route")
     settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": ["replica"]}
+
+
+# The rules ------------------------------------------------------------------------------------------------------------
 
 
 @replicated
@@ -56,19 +68,48 @@ def test_the_replica_refuses_writes(lsn_replayed):
 
 
 @replicated
-def test_a_safe_request_reads_from_a_replica(lsn_replayed):
+def test_a_safe_context_reads_from_a_replica(lsn_replayed):
     article()
     lsn_replayed()
-    with consistency_context(safe=True):
+    with consistency_context():
         assert Article.objects.get()._state.db == "replica"
 
 
 @replicated
-def test_after_a_write_the_context_reads_the_primary():
-    with consistency_context(safe=True):
+def test_after_a_write_the_context_reads_the_primary(lsn_replayed):
+    lsn_replayed()
+    with consistency_context():
         assert Article.objects.all().db == "replica"
         article()
         assert Article.objects.all().db == "default"
+
+
+@replicated
+@pytest.mark.parametrize("by", ["using", "cursor", "mark_write"])
+def test_a_write_that_asks_no_router_counts_as_well(lsn_replayed, by: str):
+    created = article()
+    lsn_replayed()
+    with consistency_context() as context:
+        assert Article.objects.all().db == "replica"
+        if by == "using":
+            Article.objects.using("default").filter(pk=created.pk).update(title="new")
+        elif by == "cursor":
+            with connections["default"].cursor() as cursor:
+                cursor.execute("UPDATE articles_article SET title = 'new'")
+        else:
+            mark_write()
+        assert Article.objects.all().db == "default"
+        assert context.wrote
+
+
+@replicated
+def test_who_has_read_the_primary_goes_on_there(lsn_replayed):
+    """A replica may be behind what the primary has just shown."""
+    lsn_replayed()
+    with consistency_context() as context:
+        Article.objects.using("default").count()
+        assert Article.objects.all().db == "default"
+        assert not context.wrote
 
 
 @replicated
@@ -78,17 +119,30 @@ def test_an_unsafe_method_reads_the_primary():
 
 
 @replicated
-def test_an_atomic_block_reads_the_primary():
-    with consistency_context(safe=True):
+def test_an_atomic_block_reads_the_primary(lsn_replayed):
+    lsn_replayed()
+    with consistency_context():
         with transaction.atomic():
             assert Article.objects.all().db == "default"
         assert Article.objects.all().db == "replica"
 
 
 @replicated
+def test_a_context_inside_an_atomic_block_sees_what_the_block_wrote(lsn_replayed):
+    """A background task that is run at once, for one: it has a context of its own."""
+    lsn_replayed()
+    with transaction.atomic():
+        created = article()
+        with consistency_context():
+            assert Article.objects.get().pk == created.pk
+
+
+@replicated
 @pytest.mark.parametrize("model", [Session, User])
-def test_primary_only_apps_read_the_primary(model):
-    with consistency_context(safe=True):
+def test_primary_only_apps_read_the_primary(settings, lsn_replayed, model):
+    settings.DBROUTING = {**settings.DBROUTING, "PRIMARY_ONLY_APPS": ["sessions", "auth"]}
+    lsn_replayed()
+    with consistency_context():
         assert model.objects.all().db == "default"
 
 
@@ -99,15 +153,17 @@ def test_outside_a_request_everything_is_on_the_primary():
 
 def test_without_replicas_everything_is_on_the_primary(settings):
     settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": []}
-    with consistency_context(safe=True):
+    with consistency_context():
         assert ReadWriteRouter().db_for_read(Article) == "default"
 
 
-@replicated
-def test_one_context_stays_on_one_replica(settings):
-    settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": ["replica", "replica_2", "replica_3"]}
+@pytest.mark.django_db(transaction=True)
+def test_one_context_stays_on_one_replica(settings, lsn_replayed):
+    # Three names of one server do for this.
+    settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": [alias for alias in connections if "replica" in alias]}
+    lsn_replayed()
     for _ in range(20):
-        with consistency_context(safe=True):
+        with consistency_context():
             assert len({ReadWriteRouter().db_for_read(Article) for _ in range(20)}) == 1
 
 
@@ -123,6 +179,167 @@ def test_objects_of_the_same_database_may_be_related_and_of_others_not():
     stranger._state.db, replicated._state.db = "another", "replica"
     assert ReadWriteRouter().allow_relation(replicated, new) is True
     assert ReadWriteRouter().allow_relation(replicated, stranger) is None
+
+
+@replicated
+def test_overrides_win(lsn_replayed):
+    lsn_replayed()
+    with use_replica(max_staleness=5):
+        assert Article.objects.all().db == "replica"
+    with consistency_context(safe=False), use_replica(max_staleness=5):
+        assert Article.objects.all().db == "replica"
+        with use_primary():
+            assert Article.objects.all().db == "default"
+
+
+@replicated
+def test_a_replica_that_is_not_fresh_enough_is_not_used(lsn_replayed, replay_paused, eventually):
+    lsn_replayed()
+    with replay_paused():
+        article()
+        stale = monitor.replica("replica").staleness
+        eventually(lambda: stale() > 1)
+        with use_replica(max_staleness=1):
+            assert Article.objects.all().db == "default"
+        with use_replica(max_staleness=60):
+            assert Article.objects.all().db == "replica"
+
+
+@replicated
+def test_staleness_is_bounded(settings, lsn_replayed, replay_paused, eventually):
+    settings.DBROUTING = {**settings.DBROUTING, "MAX_STALENESS": 1}
+    lsn_replayed()
+    with replay_paused():
+        article()
+        eventually(lambda: monitor.replica("replica").state is State.LAGGING)
+        with consistency_context():
+            assert Article.objects.all().db == "default"
+    eventually(lambda: monitor.replica("replica").state is State.UP)
+
+
+@replicated
+def test_an_idle_primary_makes_no_replica_stale(lsn_replayed):
+    lsn_replayed()
+    threading.Event().wait(1)
+    assert monitor.replica("replica").staleness() < 0.5
+
+
+# Tokens ---------------------------------------------------------------------------------------------------------------
+
+
+@replicated
+def test_a_token_is_satisfied_when_replayed_and_not_before(lsn_replayed, replay_paused, eventually):
+    lsn_replayed()
+    with replay_paused():
+        created = article()
+        token = primary_token().sign()
+        for _ in range(5):
+            with with_token(token):
+                assert Article.objects.get(pk=created.pk)._state.db == "default"
+            threading.Event().wait(0.05)
+        # Who has not written it may be shown what was before.
+        with consistency_context():
+            assert not Article.objects.filter(pk=created.pk).exists()
+    lsn_replayed()
+    with with_token(token):
+        assert Article.objects.get(pk=created.pk)._state.db == "replica"
+
+
+@replicated
+def test_a_position_behind_a_page_header_is_reached(eventually):
+    """Where a record ends with its page, the insert position is past the next header, and no replica gets there."""
+    with connections["default"].cursor() as cursor:
+        for _ in range(200):
+            cursor.execute("SELECT pg_current_wal_insert_lsn() - '0/0'")
+            used = int(cursor.fetchone()[0]) % 8192
+            if used == 24:
+                break
+            # 56: the header of the record, the message's own, and an empty prefix. Longer ones need a little more.
+            size = max(1, 8192 - used - 56)
+            cursor.execute("SELECT pg_logical_emit_message(false, '', repeat('x', %s), true)", [size])
+        else:
+            pytest.fail("no record ended with its page")
+    token = primary_token()
+    eventually(lambda: (proof := monitor.replica("replica").proof()) and token.satisfied_by(proof), patience=3)
+
+
+@replicated
+def test_a_token_from_an_open_transaction_is_never_satisfied(lsn_replayed):
+    with consistency_context(), transaction.atomic():
+        article()
+        token = current_token()
+    lsn_replayed()
+    with with_token(token):
+        assert Article.objects.get()._state.db == "default"
+
+
+@replicated
+def test_a_token_pins_its_reader_to_a_replica_and_its_incarnation(lsn_replayed):
+    lsn_replayed()
+    with consistency_context() as context:
+        Article.objects.count()
+        token = context.token()
+    assert token.pin == ("replica", monitor.replica("replica").latest.incarnation)
+    other = token.__class__(token.system, token.timeline, token.lsn, ("replica", token.pin[1] - 1))
+    for carried, database in ((token, "replica"), (other, "default")):
+        with with_token(carried.sign()):
+            assert Article.objects.all().db == database
+
+
+@pytest.mark.parametrize("spoilt", ["", "nonsense", "1.2.3.:aaaaaa:bbbb", None])
+def test_what_is_no_token_demands_nothing(spoilt):
+    with with_token(spoilt) as context:
+        assert context.tokens == ()
+
+
+def test_a_token_ends(db):
+    token = primary_token().sign()
+    assert parse(token) is not None
+    assert parse(token, life=-1) is None
+
+
+# Threads, tasks, async ------------------------------------------------------------------------------------------------
+
+
+@replicated
+def test_a_thread_reads_what_its_starter_wrote(lsn_replayed, replay_paused):
+    lsn_replayed()
+    seen = []
+
+    def work(token: str) -> None:
+        try:
+            with with_token(token):
+                seen.append(Article.objects.get()._state.db)
+            # Without a token there is no context, and without a context the primary.
+            seen.append(Article.objects.get()._state.db)
+        finally:
+            connections.close_all()
+
+    with replay_paused(), consistency_context():
+        article()
+        thread = threading.Thread(target=work, args=[current_token()])
+        thread.start()
+        thread.join()
+    assert seen == ["default", "default"]
+
+
+@replicated
+def test_child_tasks_share_their_request_context(lsn_replayed):
+    lsn_replayed()
+
+    async def view() -> list[str]:
+        with consistency_context():
+            before = [await sync_to_async(lambda: Article.objects.all().db)()]
+            await asyncio.gather(sync_to_async(article)(), asyncio.sleep(0))
+            return [
+                *before,
+                *await asyncio.gather(*(sync_to_async(lambda: Article.objects.all().db)() for _ in range(3))),
+            ]
+
+    assert async_to_sync(view)() == ["replica", "default", "default", "default"]
+
+
+# Pages ----------------------------------------------------------------------------------------------------------------
 
 
 @replicated
@@ -147,15 +364,284 @@ def test_the_same_under_asgi(lsn_replayed):
     assert databases_asked(page) == {"replica"}
 
 
+@replicated
+def test_the_page_after_a_post_shows_it(client: Client, lsn_replayed, replay_paused):
+    created = article()
+    lsn_replayed()
+    with replay_paused():
+        client.post(created.get_absolute_url(), {"author_name": "b", "body": "mine"})
+        assert "mine" in client.get(created.get_absolute_url()).text
+        assert "mine" not in Client().get(created.get_absolute_url()).text
+    lsn_replayed()
+    page = client.get(created.get_absolute_url())
+    assert ("mine" in page.text, databases_asked(page)) == (True, {"replica"})
+
+
+@replicated
+def test_the_same_under_asgi_after_a_post(lsn_replayed, replay_paused):
+    created, client = article(), AsyncClient()
+    lsn_replayed()
+    with replay_paused():
+        posted = async_to_sync(client.post)(created.get_absolute_url(), {"author_name": "b", "body": "mine"})
+        assert posted.status_code == 302
+        assert "mine" in async_to_sync(client.get)(created.get_absolute_url()).text
+
+
+@replicated
+def test_a_client_without_cookies_carries_the_header(lsn_replayed, replay_paused):
+    created = article()
+    lsn_replayed()
+    with replay_paused():
+        posted = Client().post(created.get_absolute_url(), {"author_name": "b", "body": "mine"})
+        token = posted.headers["Consistency-Token"]
+        assert "mine" in Client().get(created.get_absolute_url(), headers={"Consistency-Token": token}).text
+
+
+@replicated
+def test_an_anonymous_reader_gets_no_token(client: Client, lsn_replayed):
+    created = article()
+    lsn_replayed()
+    page = client.get(created.get_absolute_url())
+    assert not [name for name in page.cookies if name.startswith("dbrouting")]
+    assert "Consistency-Token" not in page.headers
+
+
+@replicated
+def test_a_writer_gets_one_token_and_later_one_in_its_place(client: Client, lsn_replayed):
+    created = article()
+    for _ in range(3):
+        client.post(created.get_absolute_url(), {"author_name": "b", "body": "c"})
+        assert len(alive(client)) == 1
+    lsn_replayed()
+    before = alive(client)
+    client.get("/")
+    pinned = alive(client)
+    assert len(pinned) == 1
+    assert pinned != before
+    # Reading on changes nothing, so nothing is sent.
+    page = client.get("/")
+    assert "Consistency-Token" not in page.headers
+    assert alive(client) == pinned
+
+
+@replicated
+def test_an_answer_that_comes_late_does_not_undo_a_write(client: Client, lsn_replayed, replay_paused):
+    """A reading request that began before the write, and whose answer is the last: it knows nothing of the write."""
+    created = article()
+    client.post(created.get_absolute_url(), {"author_name": "b", "body": "first"})
+    lsn_replayed()
+    slow = Client()
+    slow.cookies = client.cookies.copy()
+    with replay_paused():
+        client.post(created.get_absolute_url(), {"author_name": "b", "body": "mine"})
+        late = slow.get("/")
+        assert databases_asked(late) == {"replica"}
+        client.cookies.update(late.cookies)
+        assert "mine" in client.get(created.get_absolute_url()).text
+
+
+def alive(client: Client) -> list[str]:
+    return [morsel.value for name, morsel in client.cookies.items() if name.startswith("dbrouting-") and morsel.value]
+
+
 @pytest.mark.django_db
 def test_a_plain_test_case_needs_no_replica(client: Client):
     """Its transaction counts as an atomic block, so it sees its own rows, and only on the primary."""
+    monitor.reset()
     created = article()
+    client.post(created.get_absolute_url(), {"author_name": "b", "body": "c"})
     page = client.get(created.get_absolute_url())
     assert page.status_code == 200
     assert databases_asked(page) == {"default"}
+    # Nobody has even begun to ask the replica where it stands.
+    assert monitor._nodes == {}
 
 
 def test_the_context_ends_with_the_request(client: Client, db):
     client.get("/livez")
     assert current_context() is None
+
+
+# Failures -------------------------------------------------------------------------------------------------------------
+
+
+@replicated
+def test_a_read_whose_backend_is_killed_is_run_on_the_primary(lsn_replayed, eventually):
+    created = article()
+    lsn_replayed()
+    with consistency_context():
+        assert Article.objects.get()._state.db == "replica"
+        kill_backend_of("replica")
+        assert Article.objects.filter(pk=created.pk).count() == 1
+        assert Article.objects.all().db == "default"
+    assert monitor.replica("replica").state is not State.UP
+    eventually(lambda: monitor.replica("replica").state is State.UP)
+    with consistency_context():
+        assert Article.objects.get()._state.db == "replica"
+
+
+@replicated
+@pytest.mark.parametrize("shape", ["list", "iterator", "raw", "cursor", "aggregate"])
+def test_every_kind_of_read_survives(lsn_replayed, eventually, shape: str):
+    created = article()
+    lsn_replayed()
+    articles = Article.objects.using("replica")
+    list(articles)
+    kill_backend_of("replica")
+    if shape == "list":
+        assert [found.pk for found in articles] == [created.pk]
+    elif shape == "iterator":
+        assert [found.pk for found in articles.iterator()] == [created.pk]
+    elif shape == "raw":
+        assert [found.pk for found in articles.raw("WITH a AS (SELECT * FROM articles_article) SELECT * FROM a")] == [
+            created.pk
+        ]
+    elif shape == "cursor":
+        with connections["replica"].cursor() as cursor:
+            cursor.execute("SELECT id FROM articles_article WHERE slug = %s", ["first"])
+            assert cursor.fetchall() == [(created.pk,)]
+    else:
+        assert articles.count() == 1
+    eventually(lambda: monitor.replica("replica").state is State.UP)
+
+
+@replicated
+def test_a_replica_that_refuses_connections_fails_nobody(client: Client, lsn_replayed, replica_down):
+    created = article()
+    lsn_replayed()
+    with replica_down():
+        assert Article.objects.using("replica").get().pk == created.pk
+        page = client.get("/from-replica/")
+        assert (page.status_code, databases_asked(page)) == (200, {"default"})
+        with pytest.raises(OperationalError), transaction.atomic(using="replica"):
+            Article.objects.using("replica").get()
+
+
+@replicated
+def test_a_write_to_a_replica_that_is_away_is_done_nowhere(lsn_replayed, replica_down):
+    lsn_replayed()
+    with replica_down():
+        with pytest.raises(InternalError, match="read-only transaction"):
+            Article.objects.using("replica").create(title="x", slug="x", body="x", author_name="x")
+        with pytest.raises(InternalError, match="read-only transaction"), connections["replica"].cursor() as cursor:
+            cursor.execute("WITH gone AS (DELETE FROM articles_article RETURNING id) SELECT count(*) FROM gone")
+    assert not Article.objects.exists()
+
+
+@replicated
+def test_a_fallback_inside_an_open_transaction_leaves_it_writable(lsn_replayed, replica_down):
+    lsn_replayed()
+    with replica_down(), transaction.atomic():
+        assert not Article.objects.using("replica").exists()
+        article()
+    assert Article.objects.count() == 1
+
+
+@replicated
+@pytest.mark.parametrize("statement", ["SELECT 1/0", "SELECT pg_sleep(5)"])
+def test_an_error_that_is_the_statements_own_is_not_run_again(lsn_replayed, statement: str):
+    lsn_replayed()
+    before = sum(count for reason, count in monitor.counts.items() if reason.startswith("read again"))
+    with connections["replica"].cursor() as cursor:
+        cursor.execute("SET statement_timeout = '100ms'")
+        with pytest.raises(Exception, match="division by zero|statement timeout"):
+            cursor.execute(statement)
+        cursor.execute("RESET statement_timeout")
+    assert sum(count for reason, count in monitor.counts.items() if reason.startswith("read again")) == before
+    assert monitor.replica("replica").state is State.UP
+
+
+@replicated
+def test_a_proof_that_has_expired_is_worth_nothing(lsn_replayed, monkeypatch):
+    """The process was suspended during the read, for one: the replica may have been restarted meanwhile."""
+    article()
+    lsn_replayed()
+
+    def expire(execute, *statement):
+        monkeypatch.setattr(monitor.replica("replica"), "holds", lambda proof: False)
+        return execute(*statement)
+
+    again = decided("read again: the proof has expired")
+    with consistency_context(), connections["replica"].execute_wrapper(expire):
+        assert len(Article.objects.all()) == 1
+    assert decided("read again: the proof has expired") == again + 1
+
+
+def kill_backend_of(alias: str) -> None:
+    """Of this thread's connection, by another one."""
+    pid = connections[alias].connection.info.backend_pid
+    with connect(alias) as connection:
+        connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+# Logged-in visitors ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def user(transactional_db) -> User:
+    return User.objects.create_superuser("ada", password="analytical engine")
+
+
+def log_in(client: Client) -> None:
+    answer = client.post("/admin/login/", {"username": "ada", "password": "analytical engine", "next": "/admin/"})
+    assert answer.status_code == 302
+
+
+@replicated
+def test_a_page_for_someone_logged_in_sends_nothing_to_the_primary(client: Client, user: User, lsn_replayed):
+    article()
+    log_in(client)
+    lsn_replayed()
+    client.get("/admin/")
+    with CaptureQueriesContext(connections["default"]) as on_primary:
+        page = client.get("/admin/articles/article/")
+    assert (page.status_code, page.context["user"].username) == (200, "ada")
+    assert on_primary.captured_queries == []
+
+
+@replicated
+def test_who_has_just_logged_in_stays_so(client: Client, user: User, lsn_replayed, replay_paused):
+    lsn_replayed()
+    with replay_paused():
+        log_in(client)
+        for _ in range(3):
+            assert client.get("/admin/").status_code == 200
+        # The client that dropped its token is looked up on the primary.
+        for name in [name for name in client.cookies if name.startswith("dbrouting")]:
+            del client.cookies[name]
+        assert client.get("/admin/").status_code == 200
+
+
+@replicated
+def test_the_same_under_asgi_for_a_session(user: User, lsn_replayed, replay_paused):
+    client = AsyncClient()
+    lsn_replayed()
+    with replay_paused():
+        async_to_sync(client.alogin)(username="ada", password="analytical engine")
+        for _ in range(3):
+            assert async_to_sync(client.get)("/admin/").status_code == 200
+
+
+@replicated
+def test_a_logout_ends_a_session_that_no_replica_has_yet(client: Client, user: User, lsn_replayed, replay_paused):
+    lsn_replayed()
+    with replay_paused():
+        log_in(client)
+        assert Session.objects.count() == 1
+        session = client.cookies["sessionid"].value
+        assert client.post("/admin/logout/").status_code in (200, 302)
+        assert Session.objects.count() == 0
+        thief = Client()
+        thief.cookies["sessionid"] = session
+        assert thief.get("/admin/").status_code == 302
+
+
+@replicated
+def test_a_changed_password_keeps_its_owner_logged_in(client: Client, user: User, lsn_replayed, replay_paused):
+    log_in(client)
+    lsn_replayed()
+    new = "difference engine"
+    with replay_paused():
+        form = {"old_password": "analytical engine", "new_password1": new, "new_password2": new}
+        assert client.post("/admin/password_change/", form).status_code == 302
+        assert client.get("/admin/").status_code == 200

@@ -1,0 +1,348 @@
+"""Where each node stands: asked by one thread per node, so that no request has to."""
+
+import logging
+import os
+import select
+import socket
+import threading
+import time
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import psycopg
+from django.core.signals import setting_changed
+from django.db import connections
+from psycopg import pq
+
+from dbrouting.conf import config
+
+logger = logging.getLogger("dbrouting")
+
+# Without pg_read_all_stats the receiver's timeline is NULL; that of the last restartpoint follows it within minutes.
+QUESTION = b"""
+SELECT recovering, system_identifier, CASE WHEN recovering
+         THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver),
+                       (SELECT timeline_id FROM pg_control_checkpoint()))
+         ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
+       CASE WHEN recovering THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0',
+       (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint
+FROM pg_control_system(), pg_is_in_recovery() AS recovering
+"""
+
+# Good answers in a row by which a replica that was down proves itself.
+PROOFS = 3
+# Seconds between attempts to reach a node that does not answer.
+RETRY = 0.25
+# Seconds for which an alias that was seen to be several servers is not used.
+QUARANTINE = 60.0
+# Positions of the primary that are remembered, at most.
+HISTORY = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a node answered.
+
+    :param asked: `time.monotonic()` before the question: the answer is at least as young
+    :param lsn: bytes of WAL; replayed, or flushed on the primary
+    :param incarnation: when its postmaster started, in microseconds since 1970. A standby's position only grows within
+        one incarnation.
+    """
+
+    alias: str
+    asked: float
+    recovering: bool
+    system: int
+    timeline: int
+    lsn: int
+    incarnation: int
+
+
+class State(StrEnum):
+    UNKNOWN = "unknown"
+    UP = "up"
+    LAGGING = "lagging"
+    DOWN = "down"
+    HALF_OPEN = "half-open"
+    QUARANTINED = "quarantined"
+
+
+class Node:
+    """One alias, asked again and again by a thread of its own, over a connection of its own."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.state = State.UNKNOWN
+        self.why = "not asked yet"
+        self.latest: Sample | None = None
+        self.retired = False
+        # monotonic time of the last failure
+        self.failed_at = float("-inf")
+        # Sockets of the reads that wait for this node's answer.
+        self._waiting: set[int] = set()
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        connection = None
+        while not self.retired:
+            started = time.monotonic()
+            try:
+                connection = connection or connect(self.alias)
+                sample = ask(self.alias, connection)
+            except (psycopg.Error, OSError) as error:
+                if connection is not None:
+                    connection.close()
+                    connection = None
+                self.fail(error)
+                time.sleep(RETRY)
+            else:
+                if sample.asked > self.failed_at:
+                    self.observe(sample)
+                time.sleep(max(0.0, started + config().SAMPLE_INTERVAL - time.monotonic()))
+        if connection is not None:
+            connection.close()
+
+    def observe(self, sample: Sample) -> None:
+        raise NotImplementedError
+
+    def fail(self, error: Exception) -> None:
+        """Out until it proves itself. Reads that still wait for it are told now, not when TCP gives up."""
+        with self._lock:
+            self.failed_at = time.monotonic()
+            for descriptor in self._waiting:
+                _shut_down(descriptor)
+        self.become(State.DOWN, (str(error).strip() or type(error).__name__).splitlines()[0])
+
+    def become(self, state: State, why: str = "") -> None:
+        before, self.state, self.why = self.state, state, why
+        if before is not state:
+            level = logging.INFO if state in (State.UP, State.HALF_OPEN) else logging.WARNING
+            logger.log(level, "%s: %s, was %s%s", self.alias, state, before, f": {why}" if why else "")
+
+    @contextmanager
+    def waiting(self, descriptor: int) -> Iterator[None]:
+        """Around a read: `fail` ends the waiting on this socket."""
+        with self._lock:
+            self._waiting.add(descriptor)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting.discard(descriptor)
+
+
+class Primary(Node):
+    """Remembers where it stood when: the clock by which a replica's staleness is told."""
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._positions: list[int] = []
+        # monotonic times: when it was asked for the last time while at that position
+        self._asked: list[float] = []
+
+    def observe(self, sample: Sample) -> None:
+        if sample.recovering:
+            self.fail(psycopg.OperationalError("it is in recovery: writes would fail"))
+            return
+        previous = self.latest
+        with self._lock:
+            if previous and (previous.system, previous.timeline) != (sample.system, sample.timeline):
+                self._positions, self._asked = [], []
+            if self._positions and self._positions[-1] == sample.lsn:
+                self._asked[-1] = sample.asked
+            else:
+                self._positions.append(sample.lsn)
+                self._asked.append(sample.asked)
+            if len(self._positions) > HISTORY:
+                del self._positions[: HISTORY // 2], self._asked[: HISTORY // 2]
+        self.latest = sample
+        self.become(State.UP)
+
+    def as_of(self, lsn: int) -> float:
+        """Until when a replica with this position has seen everything; -inf if longer ago than is remembered."""
+        with self._lock:
+            index = bisect_right(self._positions, lsn)
+            return self._asked[index - 1] if index else float("-inf")
+
+
+class Replica(Node):
+    def __init__(self, alias: str, primary: Primary) -> None:
+        super().__init__(alias)
+        self.primary = primary
+        self._as_of = float("-inf")
+        self._good = 0
+        self._several_until = float("-inf")
+
+    def fail(self, error: Exception) -> None:
+        self._good = 0
+        super().fail(error)
+
+    def observe(self, sample: Sample) -> None:
+        previous, self.latest = self.latest, sample
+        self._as_of = self.primary.as_of(sample.lsn)
+        self._good += 1
+        if previous and sample.incarnation < previous.incarnation:
+            # No server starts in the past: this is another one than a moment ago.
+            self._several_until = sample.asked + QUARANTINE
+        self.become(*self._judge(sample, self.primary.latest))
+
+    def _judge(self, sample: Sample, primary: Sample | None) -> tuple[State, str]:
+        if sample.asked < self._several_until:
+            return State.QUARANTINED, "several servers answer behind this alias"
+        if not sample.recovering:
+            return State.QUARANTINED, "it takes writes: not a replica"
+        if primary is None:
+            return State.UNKNOWN, "the primary has not answered yet"
+        if sample.system != primary.system:
+            return State.QUARANTINED, "it follows another cluster"
+        if sample.timeline != primary.timeline:
+            return State.QUARANTINED, f"it is on timeline {sample.timeline}, the primary on {primary.timeline}"
+        if self.state in (State.DOWN, State.HALF_OPEN) and self._good < PROOFS:
+            return State.HALF_OPEN, f"answers again; {PROOFS} times in a row make it up"
+        if self.staleness() > config().MAX_STALENESS:
+            return State.LAGGING, f"behind by more than {config().MAX_STALENESS:g} s"
+        return State.UP, ""
+
+    def staleness(self) -> float:
+        """Seconds by which it may be behind, at most. While the primary does not answer, the clock stands still: better
+        a page that may be old than none.
+        """
+        primary = self.primary.latest
+        if primary is None:
+            return float("inf")
+        return min(time.monotonic(), primary.asked + config().PROOF_LIFE) - self._as_of
+
+    def proof(self, max_staleness: float | None = None) -> Sample | None:
+        """The sample that proves what has been replayed, or None if this replica must not be read now.
+
+        :param max_staleness: seconds; MAX_STALENESS, which the state `up` includes, if not given.
+        """
+        if max_staleness is None:
+            usable = self.state is State.UP
+        else:
+            usable = self.state in (State.UP, State.LAGGING) and self.staleness() <= max_staleness
+        sample = self.latest
+        return sample if usable and sample and self.holds(sample) else None
+
+    def holds(self, proof: Sample) -> bool:
+        """Whether everything read here until now was read in the incarnation of the proof.
+
+        The same incarnation has answered within PROOF_LIFE, and one that starts waits longer before it serves.
+        """
+        latest = self.latest
+        return (
+            latest is not None
+            and latest.incarnation == proof.incarnation
+            and time.monotonic() - latest.asked <= config().PROOF_LIFE
+        )
+
+
+class ReplicaMonitor:
+    """All nodes, for this process. Starts by itself when the first replica is to be read."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """As at first; threads that run end by themselves."""
+        for node in getattr(self, "_nodes", {}).values():
+            node.retired = True
+        self._lock = threading.Lock()
+        self._nodes: dict[str, Node] = {}
+        self._replicas: dict[str, Replica] = {}
+        self.counts: Counter[str] = Counter()
+
+    def replica(self, alias: str) -> Replica:
+        if not self._nodes:
+            self._start()
+        return self._replicas[alias]
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._nodes:
+                return
+            primary = Primary(config().PRIMARY)
+            self._replicas = {alias: Replica(alias, primary) for alias in config().REPLICAS}
+            self._nodes = {primary.alias: primary, **self._replicas}
+            for node in self._nodes.values():
+                threading.Thread(target=node.run, name=f"dbrouting {node.alias}", daemon=True).start()
+
+    def count(self, reason: str) -> None:
+        with self._lock:
+            self.counts[reason] += 1
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """For people and probes: each node as this process sees it, and how often each reason has decided."""
+        if config().REPLICAS and not self._nodes:
+            self._start()
+        nodes = {
+            alias: f"{node.state}: {node.why}" if node.why else str(node.state) for alias, node in self._nodes.items()
+        }
+        return {"nodes": nodes, "decisions": dict(self.counts)}
+
+
+def connect(alias: str) -> psycopg.Connection[Any]:
+    """Past pools and wrappers: one connection that is the sampler's own, in the database that the settings name."""
+    settings = configured[alias]
+    keywords = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    parameters = {name: value for name, value in settings["OPTIONS"].items() if name in keywords}
+    for keyword, name in (("host", "HOST"), ("port", "PORT"), ("user", "USER"), ("password", "PASSWORD")):
+        parameters[keyword] = settings[name] or None
+    return psycopg.connect(**{"connect_timeout": 3, **parameters, "dbname": settings["NAME"]}, autocommit=True)
+
+
+def ask(alias: str, connection: psycopg.Connection[Any]) -> Sample:
+    """libpq's own functions, since what waits for a frozen server needs an end.
+
+    :raises TimeoutError: after PROOF_LIFE
+    :raises psycopg.OperationalError: if the question failed
+    """
+    wire = connection.pgconn
+    asked = time.monotonic()
+    deadline = asked + config().PROOF_LIFE
+    wire.send_query(QUESTION)
+    while wire.is_busy():
+        if not select.select([wire.socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise TimeoutError(f"no answer within {config().PROOF_LIFE:g} s")
+        wire.consume_input()
+    result = wire.get_result()
+    while wire.get_result() is not None:
+        pass
+    if result is None or result.status != pq.ExecStatus.TUPLES_OK:
+        raise psycopg.OperationalError(wire.error_message.decode(errors="replace"))
+    recovering, *numbers = (result.get_value(0, column) or b"" for column in range(5))
+    return Sample(alias, asked, recovering == b"t", *map(int, numbers))
+
+
+def _shut_down(descriptor: int) -> None:
+    """Ends the waiting of whoever reads from this socket; closing it stays their business."""
+    with socket.socket(fileno=os.dup(descriptor)) as shared:
+        try:
+            shared.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # the other side was quicker
+
+
+monitor = ReplicaMonitor()
+# As configured, before the test runner puts the test database's name there: a sampler connected to it would keep it
+# from being dropped. Where a node stands is the same in all its databases.
+configured: dict[str, dict[str, Any]] = {}
+
+
+def remember_settings() -> None:
+    configured.update({alias: dict(connections[alias].settings_dict) for alias in connections})
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "DBROUTING":
+        monitor.reset()
+
+
+setting_changed.connect(_forget)
+# A child has the parent's memory, but not its threads.
+os.register_at_fork(after_in_child=monitor.reset)

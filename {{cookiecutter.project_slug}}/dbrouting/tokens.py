@@ -1,0 +1,98 @@
+"""What a visitor carries from one request to the next: how far a database must be, to show nothing older than seen."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.core.signing import BadSignature, TimestampSigner
+from django.db import DatabaseError, connections
+
+from dbrouting.conf import config
+from dbrouting.monitor import Sample
+
+# A position that no replica reaches: whoever holds it reads the primary until the token expires.
+NOWHERE = 2**64 - 1
+
+# One round trip. What commits is written before this position; a replica that has replayed it shows the commit.
+POSITION = """
+SELECT (SELECT system_identifier FROM pg_control_system()),
+       ('x' || substr(pg_walfile_name(lsn), 1, 8))::bit(32)::int, lsn - '0/0',
+       current_setting('wal_block_size')::int, pg_size_bytes(current_setting('wal_segment_size'))
+FROM pg_current_wal_insert_lsn() AS lsn
+"""
+PAGE_HEADER, SEGMENT_HEADER = 24, 40
+
+
+def normalised(lsn: int, page: int, segment: int) -> int:
+    """The end of the last record before an insert position.
+
+    Where that record fills its page, the insert position is already past the next page's header, which no standby
+    reports before there is another record.
+    """
+    if lsn % segment == SEGMENT_HEADER:
+        return lsn - SEGMENT_HEADER
+    return lsn - PAGE_HEADER if lsn % page == PAGE_HEADER else lsn
+
+
+@dataclass(frozen=True)
+class SessionToken:
+    """:param lsn: bytes of WAL that a replica must have replayed, in this system's timeline or a later one
+    :param pin: if given, the only replica that may answer, and its incarnation: what it has shown, another may not have
+    """
+
+    system: int
+    timeline: int
+    lsn: int
+    pin: tuple[str, int] | None = None
+
+    def satisfied_by(self, replica: Sample) -> bool:
+        return (
+            self.system == replica.system
+            and self.timeline <= replica.timeline
+            and self.lsn <= replica.lsn
+            and self.pin in (None, (replica.alias, replica.incarnation))
+        )
+
+    def sign(self) -> str:
+        pin = f"{self.pin[0]}.{self.pin[1]}" if self.pin else ""
+        return _signer().sign(f"{self.system}.{self.timeline}.{self.lsn}.{pin}")
+
+
+def _signer() -> TimestampSigner:
+    return TimestampSigner(salt="dbrouting.token")
+
+
+def parse(signed: str, life: float | None = None) -> SessionToken | None:
+    """None for a token that is too old, which is harmless (README.md), or was not made here.
+
+    :param life: seconds; TOKEN_LIFE if not given.
+    """
+    try:
+        value = _signer().unsign(signed, max_age=timedelta(seconds=config().TOKEN_LIFE if life is None else life))
+    except BadSignature:
+        return None
+    system, timeline, lsn, *pin = value.split(".")
+    return SessionToken(int(system), int(timeline), int(lsn), (pin[0], int(pin[1])) if len(pin) == 2 else None)
+
+
+def primary_token() -> SessionToken:
+    """For all that has been committed on the primary until now, in one round trip.
+
+    Inside `atomic()` the position of the COMMIT does not exist yet, and a primary that has just gone tells none: then
+    the token is one that no replica satisfies, so that its holder reads the primary.
+    """
+    connection = connections[config().PRIMARY]
+    if connection.in_atomic_block:
+        return SessionToken(0, 0, NOWHERE)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(POSITION)
+            system, timeline, lsn, page, segment = cursor.fetchone()
+    except DatabaseError:
+        return SessionToken(0, 0, NOWHERE)
+    return SessionToken(system, timeline, normalised(int(lsn), page, segment))
+
+
+def cookie_name() -> str:
+    """A new one for each token: of two answers that cross on their way, neither can overwrite the other's."""
+    return f"{config().COOKIE}-{secrets.token_hex(4)}"

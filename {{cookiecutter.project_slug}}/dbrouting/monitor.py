@@ -1,5 +1,6 @@
 """Where each node stands: asked by one thread per node, so that no request has to."""
 
+import errno
 import logging
 import os
 import select
@@ -115,7 +116,7 @@ class Node:
         with self._lock:
             self.failed_at = time.monotonic()
             for descriptor in self._waiting:
-                _shut_down(descriptor)
+                _end_waiting(descriptor)
         self.become(State.DOWN, (str(error).strip() or type(error).__name__).splitlines()[0])
 
     def become(self, state: State, why: str = "") -> None:
@@ -127,6 +128,8 @@ class Node:
     @contextmanager
     def waiting(self, descriptor: int) -> Iterator[None]:
         """Around a read: `fail` ends the waiting on this socket."""
+        # Our own name for it: libpq may close the other, and the system give that number to somebody else's socket.
+        descriptor = os.dup(descriptor)
         with self._lock:
             self._waiting.add(descriptor)
         try:
@@ -134,6 +137,7 @@ class Node:
         finally:
             with self._lock:
                 self._waiting.discard(descriptor)
+            os.close(descriptor)
 
 
 class Primary(Node):
@@ -205,7 +209,7 @@ class Replica(Node):
         if self.state in (State.DOWN, State.HALF_OPEN) and self._good < PROOFS:
             return State.HALF_OPEN, f"answers again; {PROOFS} times in a row make it up"
         if self.staleness() > config().MAX_STALENESS:
-            return State.LAGGING, f"behind by more than {config().MAX_STALENESS:g} s"
+            return State.LAGGING, f"not proved to be within {config().MAX_STALENESS:g} s of the primary"
         return State.UP, ""
 
     def staleness(self) -> float:
@@ -319,13 +323,16 @@ def ask(alias: str, connection: psycopg.Connection[Any]) -> Sample:
     return Sample(alias, asked, recovering == b"t", *map(int, numbers))
 
 
-def _shut_down(descriptor: int) -> None:
-    """Ends the waiting of whoever reads from this socket; closing it stays their business."""
-    with socket.socket(fileno=os.dup(descriptor)) as shared:
-        try:
-            shared.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # the other side was quicker
+def _end_waiting(descriptor: int) -> None:
+    """Whoever reads from this socket finds its end; closing it stays their business."""
+    shared = socket.socket(fileno=descriptor)
+    try:
+        shared.shutdown(socket.SHUT_RDWR)
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:  # the other side was quicker
+            raise
+    finally:
+        shared.detach()
 
 
 monitor = ReplicaMonitor()

@@ -1,0 +1,190 @@
+"""Visitors who check what they are shown. Runs in the web container, by `manage.py shell`.
+
+Each has a row that only he writes, and reads it again and again, with a row that somebody else counts up all the time;
+each keeps his cookies and goes through the middleware, as a browser would. Prints one JSON object at the end.
+
+Environment: VISITORS, how many; SECONDS, how long; SEED; REMOVED, a guarantee to take out, to show that this program
+notices.
+"""
+
+import json
+import os
+import random
+import threading
+import time
+from collections import Counter
+from http.cookies import SimpleCookie
+
+from articles.models import Article
+from dbrouting import consistency_context, routers, tokens
+from dbrouting.middleware import ConsistencyMiddleware
+from dbrouting.monitor import Replica, monitor
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse
+
+
+class NeverInAtomicBlock:
+    """Of the connections, as the router sees them."""
+
+    in_atomic_block = False
+
+    def __class_getitem__(cls, alias):
+        return cls
+
+
+def remove(guarantee):
+    """By its name; all others stay."""
+    if guarantee == "token":
+        tokens.SessionToken.satisfied_by = lambda self, replica: True
+    elif guarantee == "incarnation":
+        Replica.holds = lambda self, proof: True
+    elif guarantee == "page":
+        tokens.normalised = lambda lsn, page, segment: lsn
+    elif guarantee == "atomic":
+        routers.connections = NeverInAtomicBlock
+
+
+class Visitor(threading.Thread):
+    def __init__(self, number, seed, deadline):
+        super().__init__()
+        self.dice = random.Random(f"{seed}-{number}")
+        self.deadline = deadline
+        self.slug = f"visitor-{number}"
+        self.version = 0
+        self.seen = 0
+        self.cookies = {}
+        self.counts = Counter()
+        self.wrong = []
+        self.longest = 0.0
+
+    def run(self):
+        actions = [self.read] * 7 + [self.write, self.write_by_hand, self.write_in_a_transaction]
+        while time.monotonic() < self.deadline:
+            # The first is a write: what was here before he came, nobody owes him.
+            action = self.dice.choice(actions) if self.version else self.write
+            started = time.monotonic()
+            try:
+                self.request("GET" if action == self.read else self.dice.choice(["GET", "POST"]), action)
+            except Exception as error:
+                self.counts["failed"] += 1
+                self.wrong.append(f"{self.slug} failed in {action.__name__}: {type(error).__name__}: {error}"[:300])
+            self.longest = max(self.longest, time.monotonic() - started)
+            for connection in connections.all(initialized_only=True):
+                connection.close_if_unusable_or_obsolete()
+            time.sleep(self.dice.choice([0, 0, 0.001, 0.02, 0.3]))
+        connections.close_all()
+
+    def request(self, method, action):
+        def view(request):
+            action()
+            return HttpResponse()
+
+        request = HttpRequest()
+        request.method, request.COOKIES = method, dict(self.cookies)
+        response = ConsistencyMiddleware(view)(request)
+        for name, morsel in SimpleCookie(response.cookies.output(header="")).items() if response.cookies else ():
+            if morsel["max-age"] == "0":
+                self.cookies.pop(name, None)
+            else:
+                self.cookies[name] = morsel.value
+
+    def read(self):
+        for _ in range(self.dice.randint(1, 4)):
+            self.check(self.slug, self.version, exactly=True)
+            self.seen = self.check("counter", self.seen)
+
+    def check(self, slug, least, exactly=False):
+        found = Article.objects.get(slug=slug)
+        version = int(found.title)
+        self.counts[found._state.db] += 1
+        if version < least or (exactly and version != least):
+            self.counts["wrong"] += 1
+            self.wrong.append(f"{self.slug} read {version} of {slug} on {found._state.db}, had seen {least}")
+        return version
+
+    def write(self):
+        self.version += 1
+        Article.objects.filter(slug=self.slug).update(title=self.version)
+        if self.dice.random() < 0.5:
+            self.read()
+
+    def write_by_hand(self):
+        """Asking no router."""
+        self.version += 1
+        with connections["default"].cursor() as cursor:
+            cursor.execute("UPDATE articles_article SET title = %s WHERE slug = %s", [str(self.version), self.slug])
+
+    def write_in_a_transaction(self):
+        """With a task that is run at once, in a context of its own: it has to see what is not committed yet."""
+        with transaction.atomic():
+            self.write()
+            with consistency_context():
+                self.check(self.slug, self.version, exactly=True)
+
+
+def count_up(deadline):
+    while time.monotonic() < deadline:
+        Article.objects.filter(slug="counter").update(title=int(Article.objects.get(slug="counter").title) + 1)
+        time.sleep(0.005)
+    connections.close_all()
+
+
+def reached_at_a_page_boundary(patience=3.0):
+    """Whether a replica gets to a token that was taken where a record has just filled its page, with nothing after it."""
+    with connections["default"].cursor() as cursor:
+        for _ in range(500):
+            cursor.execute("SELECT pg_current_wal_insert_lsn() - '0/0'")
+            used = int(cursor.fetchone()[0]) % 8192
+            if used == 24:
+                break
+            size = max(1, 8192 - used - 56)
+            cursor.execute("SELECT pg_logical_emit_message(false, '', repeat('x', %s), true)", [size])
+        else:
+            raise AssertionError("no record ended with its page")
+    token = tokens.primary_token()
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        proofs = [monitor.replica(alias).proof() for alias in monitor._replicas]
+        if any(proof and token.satisfied_by(proof) for proof in proofs):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def main(seconds, number, seed, removed):
+    remove(removed)
+    deadline = time.monotonic() + seconds
+    visitors = [Visitor(each, seed, deadline) for each in range(number)]
+    Article.objects.filter(slug__startswith="visitor-").delete()
+    for slug in ["counter", *(visitor.slug for visitor in visitors)]:
+        Article.objects.update_or_create(slug=slug, defaults={"title": "0", "body": "", "author_name": "torture"})
+    connections.close_all()
+    threads = [threading.Thread(target=count_up, args=[deadline]), *visitors]
+    for thread in threads:
+        thread.start()
+    print("started", flush=True)
+    for thread in threads:
+        thread.join()
+    counts = sum((visitor.counts for visitor in visitors), Counter())
+    # Quiet now: nobody writes, so what is not reached stays so.
+    wrong = [line for visitor in visitors for line in visitor.wrong]
+    for _ in range(3):
+        if not reached_at_a_page_boundary():
+            counts["unreached"] += 1
+            wrong.append("no replica reached a token taken at a page boundary")
+    result = {
+        "reads": sum(count for name, count in counts.items() if name in connections),
+        "on_replicas": sum(count for name, count in counts.items() if name.startswith("replica")),
+        "wrong": counts["wrong"],
+        "failed": counts["failed"],
+        "unreached": counts["unreached"],
+        "longest": round(max(visitor.longest for visitor in visitors), 3),
+        "examples": wrong[:5],
+        "decisions": dict(monitor.counts),
+    }
+    print(json.dumps(result))
+
+
+main(
+    float(os.environ["SECONDS"]), int(os.environ["VISITORS"]), os.environ["SEED"], removed=os.environ.get("REMOVED", "")
+)

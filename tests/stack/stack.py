@@ -90,6 +90,12 @@ class Stack:
         header, *rows = self.compose("exec", "-T", "pgbouncer", *psql).stdout.strip().splitlines()
         return [dict(zip(header.split(","), row.split(","), strict=False)) for row in rows]
 
+    def kill_backend(self, node: str) -> None:
+        """kill -9 of a process that serves the site: the server cannot know what it has done to the shared memory."""
+        # [p]: not the shell that looks for it.
+        find = "pgrep --oldest --full '[p]ostgres: .* app '"
+        self.compose("exec", "-T", node, "bash", "-c", f"until pid=$({find}); do sleep 0.1; done; kill -9 $pid")
+
     def container(self, service: str) -> str:
         return self.compose("ps", "--all", "--quiet", service).stdout.strip()
 
@@ -122,8 +128,8 @@ class Stack:
             found = eventually(lambda: re.search(r'href="(/articles/[^"]+/)"', self.get("/").text))
         return str(found[1])
 
-    def comment(self, text: str) -> None:
-        """Writes a row through the site: the form of an article's page."""
+    def comment(self, text: str) -> requests.Session:
+        """Writes a row through the site: the form of an article's page. Returns the visitor who did, with his cookies."""
         url = f"http://127.0.0.1:{self.port}{self.an_article()}"
         with requests.Session() as visitor:
             form = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', visitor.get(url, timeout=30).text)
@@ -135,6 +141,7 @@ class Stack:
                 timeout=30,
             )
             assert posted.status_code == 302, posted.text[:2000]
+        return visitor
 
     def comments(self, node: str, text: str) -> int:
         return int(self.psql(node, f"SELECT count(*) FROM articles_comment WHERE body = '{text}'"))

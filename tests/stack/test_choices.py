@@ -1,7 +1,11 @@
 """Each choice, running: `docker compose up --wait`, then everything that the choice promises."""
 
 import json
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -77,7 +81,8 @@ def test_every_page_answers(chosen: tuple[Stack, dict[str, str]]) -> None:
     pages = ["/", stack.an_article(), "/most-discussed/", "/from-replica/", "/admin/login/", "/livez", "/readyz"]
     assert {page: stack.get(page).status_code for page in pages} == dict.fromkeys(pages, 200)
     databases = ["default", "replica", "replica_2", "replica_3"][: 1 + len(stack.replicas)]
-    assert stack.get("/readyz").json() == {"status": "ok", "databases": dict.fromkeys(databases, "ok")}
+    eventually(lambda: stack.get("/readyz").json()["databases"] == dict.fromkeys(databases, "ok"))
+    assert stack.get("/readyz").json()["status"] == "ok"
 
 
 def test_a_row_written_through_the_site_reaches_every_replica(chosen: tuple[Stack, dict[str, str]]) -> None:
@@ -94,6 +99,47 @@ def test_reads_come_from_a_replica(chosen: tuple[Stack, dict[str, str]]) -> None
     footer = page[page.rindex("<footer") :]
     assert ("replica" in footer) == bool(stack.replicas)
     assert ("default" in footer) == (not stack.replicas)
+
+
+def test_a_visitor_finds_his_own_comment_at_once(chosen: tuple[Stack, dict[str, str]]) -> None:
+    """Though no replica replays anything. Where a COMMIT waits for that, it would wait for ever."""
+    stack, answers = chosen
+    article = stack.an_article()
+    replicas = stack.replicas if answers["synchronous_commit"] != "remote_apply" else []
+    for replica in replicas:
+        stack.psql(replica, "SELECT pg_wal_replay_pause()")
+    visitor = stack.comment("found at once")
+    for _ in range(10):
+        assert "found at once" in visitor.get(f"http://127.0.0.1:{stack.port}{article}", timeout=30).text
+    for replica in replicas:
+        stack.psql(replica, "SELECT pg_wal_replay_resume()")
+
+
+def test_no_request_fails_when_a_replica_goes_away(chosen: tuple[Stack, dict[str, str]]) -> None:
+    stack, _ = chosen
+    if not stack.replicas:
+        pytest.skip("no replica")
+    pages, over = ["/", "/from-replica/", stack.an_article()], threading.Event()
+
+    def ask(page: str) -> list[int]:
+        answers = []
+        while not over.is_set():
+            answers.append(stack.get(page).status_code)
+        return answers
+
+    with ThreadPoolExecutor(6) as clients:
+        asking = [clients.submit(ask, page) for page in pages * 2]
+        try:
+            for again in ("kill", "restart", "pause"):
+                stack.compose(again, "replica-1")
+                time.sleep(1.5)
+                stack.compose("unpause" if again == "pause" else "start", "replica-1")
+                # With it the site is as it was, in every worker.
+                eventually(lambda: {stack.get("/readyz").json()["status"] for _ in range(8)} == {"ok"})
+        finally:
+            over.set()
+    answers = [answer for client in asking for answer in client.result()]
+    assert set(answers) == {200}
 
 
 def test_the_replica_refuses_writes(chosen: tuple[Stack, dict[str, str]]) -> None:
@@ -152,16 +198,35 @@ def test_django_has_the_settings_of_the_table(chosen: tuple[Stack, dict[str, str
             "HOST": "pgbouncer",
             "NAME": names[alias],
         }
+        | (for_a_replica(options) if alias != "default" and stack.replicas else {})
         for alias in aliases
     }
 
 
+def for_a_replica(options: dict[str, Any]) -> dict[str, Any]:
+    """What is different there."""
+    gevent = "MAX_CONNS" in options
+    pool = {"pool": options["pool"] | {"timeout": 2}} if "pool" in options else {}
+    return {
+        "ENGINE": "dbrouting.backends.geventpool" if gevent else "dbrouting.backends.postgresql",
+        "CONN_HEALTH_CHECKS": False,
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+        "OPTIONS": {"connect_timeout": 3, **options, **pool},
+    }
+
+
 def test_checks_are_silent(chosen: tuple[Stack, dict[str, str]]) -> None:
-    stack, _ = chosen
+    stack, answers = chosen
     silent = "System check identified no issues (0 silenced).\n"
-    assert stack.manage("check", "--database", "default", "--fail-level", "INFO") == silent
+    aliases = ["default", "replica", "replica_2", "replica_3"][: 1 + max(1, len(stack.replicas))]
+    databases = [argument for alias in aliases for argument in ("--database", alias)]
+    assert stack.manage("check", *databases, "--fail-level", "INFO") == silent
     # As it would be deployed: behind TLS.
     assert stack.manage("check", "--deploy", "--fail-level", "INFO", SITE_URL="https://www.example.com") == silent
+    if answers["pool_mode"] == "statement":
+        # An entry that refuses BEGIN, as the primary.
+        with pytest.raises(ComposeError, match=r"dbrouting\.E010"):
+            stack.manage("check", "--database", "default", DATABASE_URL="postgresql://app@pgbouncer:5432/replica_1")
 
 
 def test_slow_queries_are_found(chosen: tuple[Stack, dict[str, str]]) -> None:

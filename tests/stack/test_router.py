@@ -115,13 +115,8 @@ class Attacker:
         self.stack.psql(replica, "ALTER SYSTEM RESET recovery_min_apply_delay; SELECT pg_reload_conf()")
 
     def crash(self, replica: str) -> None:
-        """kill -9 of a backend: the server does not know what it has done to shared memory, and starts anew."""
-        self.kill_backend(replica)
+        self.stack.kill_backend(replica)
         eventually(lambda: self.streams(replica))
-
-    def kill_backend(self, replica: str) -> None:
-        kill = "kill -9 $(pgrep --full 'postgres: .*(app|checkpointer)' | head -n 1)"
-        self.stack.compose("exec", "-T", replica, "bash", "-c", kill)
 
     def freeze(self, replica: str) -> None:
         with self.paused(replica):
@@ -150,7 +145,7 @@ class Attacker:
         )
         time.sleep(1)
         with self.paused("web"):
-            self.kill_backend(replica)
+            self.stack.kill_backend(replica)
             eventually(
                 lambda: self.stack.compose("exec", "-T", replica, "pg_isready", "-q", check=False).returncode == 0
             )

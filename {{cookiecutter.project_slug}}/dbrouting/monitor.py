@@ -221,6 +221,11 @@ class Replica(Node):
             return float("inf")
         return min(time.monotonic(), primary.asked + config().PROOF_LIFE) - self._as_of
 
+    @property
+    def out(self) -> bool:
+        """Not even who names it is sent there: it does not answer, or is no replica of this primary."""
+        return self.state in (State.DOWN, State.HALF_OPEN, State.QUARANTINED)
+
     def proof(self, max_staleness: float | None = None) -> Sample | None:
         """The sample that proves what has been replayed, or None if this replica must not be read now.
 

@@ -23,7 +23,7 @@ SERVER_FAULTS = ("08", "53", "57P", "58")
 
 
 class NotConnected:
-    """Stands for the driver's cursor where there was no connection to make one."""
+    """Stands for the driver's cursor where there is no connection to make one, or none is wanted."""
 
     def close(self) -> None:
         pass
@@ -49,6 +49,8 @@ class ReplicaMixin(Base):
         if self.connection is not None and self._connected_at < replica.failed_at:
             # From before the replica was down: not worth a try that would count as the next failure.
             self.close()
+        if replica.out:
+            return self.make_cursor(cast(Any, NotConnected()))
         try:
             return super().cursor()
         except (OperationalError, InterfaceError) as error:
@@ -64,7 +66,7 @@ class ReplicaMixin(Base):
         cursor: CursorWrapper = context["cursor"]
         replica = monitor.replica(self.alias)
         if isinstance(cursor.cursor, NotConnected):
-            monitor.count("read again: no connection")
+            monitor.count("read again: the replica is out")
             return _on_primary(cursor, sql, params, many)
         try:
             with replica.waiting(self.connection.fileno()):

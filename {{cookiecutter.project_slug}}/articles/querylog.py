@@ -79,10 +79,11 @@ def watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     """Put `record` on a new connection. Receives `connection_created`, before the first query is sent.
 
     Connected once by the app's `ready`: wrapping per request would have to find the view's thread first.
-    A wrapper outlives reconnects, so a connection may already have it.
+    A wrapper outlives reconnects, so a connection may already have it. Inside the router's, which is the first, and not
+    last: that one `execute_wrapper()` would take away, if the connection is made inside it.
     """
     if record not in connection.execute_wrappers:
-        connection.execute_wrappers.append(record)
+        connection.execute_wrappers.insert(1, record)
 
 
 def record(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:

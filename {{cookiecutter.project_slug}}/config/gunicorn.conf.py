@@ -21,5 +21,8 @@ graceful_timeout = 30
 # Not wanted, and it would be made under HOME, which is read-only in the container.
 control_socket_disable = True
 
+# A visitor whose requests overlap may hold a consistency token for each.
+limit_request_field_size = 16380
+
 accesslog = "-"
 logconfig_dict = logging_config(env.str("LOG_FORMAT", "plain"), env.str("LOG_LEVEL", "INFO").upper())

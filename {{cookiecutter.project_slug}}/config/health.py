@@ -50,7 +50,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
     except TimeoutError:
         primary = f"no answer within {PATIENCE:g} s"
     # A process that has read no replica yet begins to ask them now.
-    while (routing := monitor.report()) and "unknown" in str(routing["nodes"]) and time.monotonic() < deadline:
+    while "unknown" in (routing := monitor.report())["nodes"].values() and time.monotonic() < deadline:
         time.sleep(0.02)
     replicas = {alias: "ok" if state == "up" else state for alias, state in routing["nodes"].items()}
     databases = {**replicas, "default": primary}

@@ -11,9 +11,9 @@ def _watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     """Sent when a connection has been opened, before its first statement."""
     from dbrouting.routers import touch
 
-    # A wrapper outlives reconnects, so it may be there already.
+    # A wrapper outlives reconnects, so it may be there already. In front: execute_wrapper() takes the last away again.
     if connection.alias == config().PRIMARY and touch not in connection.execute_wrappers:
-        connection.execute_wrappers.append(touch)
+        connection.execute_wrappers.insert(0, touch)
 
 
 class DbRoutingConfig(AppConfig):

@@ -20,14 +20,20 @@ class Config:
     PRIMARY_ONLY_APPS: frozenset[str] = frozenset()
     # A visitor who brings no token reads data of at most this age.
     MAX_STALENESS: float = 10.0
-    # How long a token lives. Longer than twice MAX_STALENESS, or it ends before it may be forgotten (dbrouting.E004).
-    TOKEN_LIFE: float = 60.0
+    # How long a token lives; it is renewed after half of that. By its end no replica may be read that is behind it, so
+    # the longer it is, the longer replicas serve while the primary does not answer (`patience`).
+    TOKEN_LIFE: float = 300.0
     # How often each process asks each node where it stands.
     SAMPLE_INTERVAL: float = 0.1
     # How long an answer may be relied on. A standby that starts must wait longer than this before it serves.
     PROOF_LIFE: float = 1.0
     # Names of the cookies begin with this.
     COOKIE: str = "dbrouting"
+
+    @property
+    def patience(self) -> float:
+        """How long a replica's age is not counted on while the primary does not answer."""
+        return self.TOKEN_LIFE / 2 - self.MAX_STALENESS - self.PROOF_LIFE
 
 
 @lru_cache(maxsize=1)

@@ -54,8 +54,8 @@ class Override:
     """:param max_staleness: seconds, for a replica; None stands for the primary"""
 
     max_staleness: float | None
-    # The replica that serves.
-    alias: str | None = None
+    # By which the replica was chosen that serves.
+    proof: Sample | None = None
 
 
 _context: ContextVar[ConsistencyContext | None] = ContextVar("dbrouting_context", default=None)
@@ -80,14 +80,17 @@ def consistency_context(*, safe: bool = True, tokens: tuple[SessionToken, ...] =
         yield context
     finally:
         _context.reset(entered)
+        # A task that is run at once, inside a request: what it wrote, the request's visitor has written.
+        if (outer := _context.get()) is not None:
+            outer.touched, outer.wrote = outer.touched or context.touched, outer.wrote or context.wrote
 
 
 @contextmanager
 def with_token(token: str | None) -> Iterator[ConsistencyContext]:
     """A context that sees at least what `current_token()` saw where it was taken: for threads and background tasks.
 
-    A token that is older than TOKEN_LIFE demands nothing: by then every replica in use has what it was for. Nor does
-    one that was not made here; None stands for no token.
+    However old the token is, since a task may wait for long. One that was not made here demands nothing; None stands
+    for no token.
     """
     parsed = parse(token) if token else None
     with consistency_context(tokens=(parsed,) if parsed else ()) as context:
@@ -95,11 +98,11 @@ def with_token(token: str | None) -> Iterator[ConsistencyContext]:
 
 
 def current_token() -> str:
-    """Signed, for `with_token` in a thread or background task, or for the request header; one round trip if the
-    primary was asked anything.
+    """Signed, for `with_token` in a thread or background task, or for the request header. One round trip to the
+    primary, unless this context has only read a replica.
 
-    Inside `atomic()` what it stands for is not committed yet. Its holder then reads the primary until it expires;
-    better ask for it in `transaction.on_commit`.
+    Inside `atomic()` what it stands for is not committed yet. Its holder then reads the primary; better ask for it in
+    `transaction.on_commit`.
     """
     context = _context.get()
     token = (context.token() if context else None) or primary_token()
@@ -127,12 +130,19 @@ def _overriding(override: Override) -> Iterator[None]:
 
 
 def mark_write() -> None:
-    """For a write that the router cannot see: by another connection, another service, a function in a SELECT."""
+    """For a write that the router cannot see: by another alias or service, COPY, callproc(), a function in a SELECT."""
     if (context := _context.get()) is not None:
         context.touched = context.wrote = True
 
 
 def replica_in_use(alias: str) -> Sample | None:
-    """The proof on which reads of this alias rest in the current context."""
+    """The proof on which a read of this alias rests, if the router has chosen it."""
+    context, override = _context.get(), _override.get()
+    proof = override.proof if override else context.proof if context else None
+    return proof if proof and proof.alias == alias else None
+
+
+def has_moved_on() -> bool:
+    """Whether the current context has asked the primary, and has not said by `use_replica()` that less will do."""
     context = _context.get()
-    return context.proof if context and context.proof and context.proof.alias == alias else None
+    return context is not None and context.touched and _override.get() is None

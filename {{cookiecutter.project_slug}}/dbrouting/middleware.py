@@ -13,7 +13,7 @@ from django.utils.cache import patch_vary_headers
 
 from dbrouting.conf import config
 from dbrouting.context import ConsistencyContext, consistency_context
-from dbrouting.tokens import SessionToken, cookie_name, parse
+from dbrouting.tokens import SessionToken, parse
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # For clients without cookies: in each answer that has one, to be sent with the next request (several: with commas).
@@ -61,24 +61,26 @@ class _Brought:
 
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
-        prefix = f"{config().COOKIE}-"
-        self.cookies = {name: value for name, value in request.COOKIES.items() if name.startswith(prefix) and value}
-        header = request.headers.get(HEADER, "")
-        signed = [*self.cookies.values(), *(value.strip() for value in header.split(",") if value.strip())]
-        self.tokens = tuple(token for value in signed if (token := parse(value)) is not None)
-        half = config().TOKEN_LIFE / 2
-        self.young = all(parse(value, half) is not None for value in signed)
+        prefix, life = f"{config().COOKIE}-", config().TOKEN_LIFE
+        cookies = {name: parse(value) for name, value in request.COOKIES.items() if name.startswith(prefix)}
+        # Another site on the same host may have the same names.
+        self.cookies = [name for name, token in cookies.items() if token is not None]
+        header = (parse(value.strip()) for value in request.headers.get(HEADER, "").split(",") if value.strip())
+        brought = [token for token in (*cookies.values(), *header) if token is not None]
+        self.tokens = tuple(token for token in brought if token.age <= life)
+        self.young = all(token.age <= life / 2 for token in brought)
 
     def needs_another(self, context: ConsistencyContext) -> bool:
         """Whoever has written needs one, and whoever is known, by a token or a session, is never shown less than
         before. An anonymous reader gets none: the answer stays the same for all.
         """
-        if context.touched and not context.safe:
-            context.wrote = True
-        known = bool(self.tokens) or settings.SESSION_COOKIE_NAME in self.request.COOKIES
-        if not (context.wrote or known):
+        if not config().REPLICAS:
             return False
-        if context.touched or context.wrote:
+        if context.wrote or (context.touched and not context.safe):
+            return True
+        if not self.tokens and settings.SESSION_COOKIE_NAME not in self.request.COOKIES:
+            return False
+        if context.touched:
             return True
         if context.proof is None:
             return False
@@ -91,16 +93,17 @@ class _Brought:
         """
         if token is None:
             return
-        signed = token.sign()
-        for name in self.cookies:
-            response.delete_cookie(
-                name,
-                path=settings.SESSION_COOKIE_PATH,
-                domain=settings.SESSION_COOKIE_DOMAIN,
-                samesite=settings.SESSION_COOKIE_SAMESITE,
-            )
+        signed, name = token.sign(), token.cookie_name()
+        for old in self.cookies:
+            if old != name:
+                response.delete_cookie(
+                    old,
+                    path=settings.SESSION_COOKIE_PATH,
+                    domain=settings.SESSION_COOKIE_DOMAIN,
+                    samesite=settings.SESSION_COOKIE_SAMESITE,
+                )
         response.set_cookie(
-            cookie_name(),
+            name,
             signed,
             max_age=int(config().TOKEN_LIFE),
             path=settings.SESSION_COOKIE_PATH,

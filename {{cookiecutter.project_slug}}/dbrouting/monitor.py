@@ -1,6 +1,5 @@
 """Where each node stands: asked by one thread per node, so that no request has to."""
 
-import errno
 import logging
 import os
 import select
@@ -10,7 +9,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -24,7 +23,8 @@ from dbrouting.conf import config
 
 logger = logging.getLogger("dbrouting")
 
-# Without pg_read_all_stats the receiver's timeline is NULL; that of the last restartpoint follows it within minutes.
+# Without pg_read_all_stats the receiver's timeline is NULL; then that of the last restartpoint is told, which follows a
+# failover within checkpoint_timeout, or at once by a CHECKPOINT.
 QUESTION = b"""
 SELECT recovering, system_identifier, CASE WHEN recovering
          THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver),
@@ -79,7 +79,6 @@ class Node:
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self.state = State.UNKNOWN
-        self.why = "not asked yet"
         self.latest: Sample | None = None
         self.retired = False
         # monotonic time of the last failure
@@ -95,32 +94,35 @@ class Node:
             try:
                 connection = connection or connect(self.alias)
                 sample = ask(self.alias, connection)
-            except (psycopg.Error, OSError) as error:
+                if sample.asked > self.failed_at:
+                    self.observe(sample)
+                time.sleep(max(0.0, started + config().SAMPLE_INTERVAL - time.monotonic()))
+            except Exception as error:  # whatever it is: without this thread nobody would notice anything any more
                 if connection is not None:
                     connection.close()
                     connection = None
                 self.fail(error)
                 time.sleep(RETRY)
-            else:
-                if sample.asked > self.failed_at:
-                    self.observe(sample)
-                time.sleep(max(0.0, started + config().SAMPLE_INTERVAL - time.monotonic()))
         if connection is not None:
             connection.close()
 
     def observe(self, sample: Sample) -> None:
         raise NotImplementedError
 
-    def fail(self, error: Exception) -> None:
-        """Out until it proves itself. Reads that still wait for it are told now, not when TCP gives up."""
-        with self._lock:
-            self.failed_at = time.monotonic()
-            for descriptor in self._waiting:
-                _end_waiting(descriptor)
+    def suspect(self, error: Exception) -> None:
+        """Out until it proves itself."""
+        self.failed_at = time.monotonic()
         self.become(State.DOWN, (str(error).strip() or type(error).__name__).splitlines()[0])
 
+    def fail(self, error: Exception) -> None:
+        """It does not answer. Reads that still wait for it are told now, not when TCP gives up."""
+        self.suspect(error)
+        with self._lock:
+            for descriptor in self._waiting:
+                _end_waiting(descriptor)
+
     def become(self, state: State, why: str = "") -> None:
-        before, self.state, self.why = self.state, state, why
+        before, self.state = self.state, state
         if before is not state:
             level = logging.INFO if state in (State.UP, State.HALF_OPEN) else logging.WARNING
             logger.log(level, "%s: %s, was %s%s", self.alias, state, before, f": {why}" if why else "")
@@ -182,9 +184,9 @@ class Replica(Node):
         self._good = 0
         self._several_until = float("-inf")
 
-    def fail(self, error: Exception) -> None:
+    def suspect(self, error: Exception) -> None:
         self._good = 0
-        super().fail(error)
+        super().suspect(error)
 
     def observe(self, sample: Sample) -> None:
         previous, self.latest = self.latest, sample
@@ -214,12 +216,12 @@ class Replica(Node):
 
     def staleness(self) -> float:
         """Seconds by which it may be behind, at most. While the primary does not answer, the clock stands still: better
-        a page that may be old than none.
+        a page that may be old than none. But not for longer than tokens are sure to live.
         """
-        primary = self.primary.latest
+        primary, now = self.primary.latest, time.monotonic()
         if primary is None:
             return float("inf")
-        return min(time.monotonic(), primary.asked + config().PROOF_LIFE) - self._as_of
+        return max(min(now, primary.asked + config().PROOF_LIFE), now - config().patience) - self._as_of
 
     @property
     def out(self) -> bool:
@@ -229,12 +231,10 @@ class Replica(Node):
     def proof(self, max_staleness: float | None = None) -> Sample | None:
         """The sample that proves what has been replayed, or None if this replica must not be read now.
 
-        :param max_staleness: seconds; MAX_STALENESS, which the state `up` includes, if not given.
+        :param max_staleness: seconds; MAX_STALENESS if not given
         """
-        if max_staleness is None:
-            usable = self.state is State.UP
-        else:
-            usable = self.state in (State.UP, State.LAGGING) and self.staleness() <= max_staleness
+        limit = config().MAX_STALENESS if max_staleness is None else max_staleness
+        usable = self.state in (State.UP, State.LAGGING) and self.staleness() <= limit
         sample = self.latest
         return sample if usable and sample and self.holds(sample) else None
 
@@ -286,12 +286,10 @@ class ReplicaMonitor:
             self.counts[reason] += 1
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """For people and probes: each node as this process sees it, and how often each reason has decided."""
+        """Each node's state as this process sees it, and how often each reason has decided. Why, is in the log."""
         if config().REPLICAS and not self._nodes:
             self._start()
-        nodes = {
-            alias: f"{node.state}: {node.why}" if node.why else str(node.state) for alias, node in self._nodes.items()
-        }
+        nodes = {alias: node.state for alias, node in self._nodes.items()}
         return {"nodes": nodes, "decisions": dict(self.counts)}
 
 
@@ -314,9 +312,11 @@ def ask(alias: str, connection: psycopg.Connection[Any]) -> Sample:
     wire = connection.pgconn
     asked = time.monotonic()
     deadline = asked + config().PROOF_LIFE
+    readable = select.poll()
+    readable.register(wire.socket, select.POLLIN)
     wire.send_query(QUESTION)
     while wire.is_busy():
-        if not select.select([wire.socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not readable.poll(1000 * max(0.0, deadline - time.monotonic())):
             raise TimeoutError(f"no answer within {config().PROOF_LIFE:g} s")
         wire.consume_input()
     result = wire.get_result()
@@ -330,14 +330,12 @@ def ask(alias: str, connection: psycopg.Connection[Any]) -> Sample:
 
 def _end_waiting(descriptor: int) -> None:
     """Whoever reads from this socket finds its end; closing it stays their business."""
-    shared = socket.socket(fileno=descriptor)
-    try:
-        shared.shutdown(socket.SHUT_RDWR)
-    except OSError as error:
-        if error.errno != errno.ENOTCONN:  # the other side was quicker
-            raise
-    finally:
-        shared.detach()
+    with suppress(OSError):  # the other side was quicker
+        shared = socket.socket(fileno=descriptor)
+        try:
+            shared.shutdown(socket.SHUT_RDWR)
+        finally:
+            shared.detach()
 
 
 monitor = ReplicaMonitor()
@@ -347,7 +345,7 @@ configured: dict[str, dict[str, Any]] = {}
 
 
 def remember_settings() -> None:
-    configured.update({alias: dict(connections[alias].settings_dict) for alias in connections})
+    configured.update({alias: dict(connections.settings[alias]) for alias in connections})
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.db import connections
 from django.db.models import Model
 
@@ -45,14 +46,15 @@ def _decide(app_label: str) -> tuple[str, str]:
     primary, context, override = config().PRIMARY, current_context(), current_override()
     if not config().REPLICAS:
         return primary, "no replicas"
-    if override is not None:
-        if override.max_staleness is None:
-            return primary, "use_primary()"
-        proofs = {proof.alias for proof in _proofs(override.max_staleness)}
+    if override is not None and override.max_staleness is None:
+        return primary, "use_primary()"
+    # Who the visitor is, is not what may be old.
+    if override is not None and app_label not in ("sessions", settings.AUTH_USER_MODEL.split(".")[0]):
+        proofs = {proof.alias: proof for proof in _proofs(override.max_staleness)}
         # QuerySet.db asks again on every access: the same one, as long as it will do.
-        if override.alias not in proofs:
-            override.alias = proofs.pop() if proofs else None
-        return (override.alias, "use_replica()") if override.alias else (primary, "no replica is that fresh")
+        alias = override.proof.alias if override.proof else ""
+        override.proof = proofs.get(alias) or next(iter(proofs.values()), None)
+        return (override.proof.alias, "use_replica()") if override.proof else (primary, "no replica is that fresh")
     if context is None:
         return primary, "no context"
     if app_label in config().PRIMARY_ONLY_APPS:

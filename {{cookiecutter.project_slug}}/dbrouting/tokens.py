@@ -1,11 +1,11 @@
 """What a visitor carries from one request to the next: how far a database must be, to show nothing older than seen."""
 
-import secrets
-from dataclasses import dataclass
-from datetime import timedelta
+import hashlib
+import time
+from dataclasses import dataclass, field
 
-from django.core.signing import BadSignature, TimestampSigner
-from django.db import DatabaseError, connections
+from django.core.signing import BadSignature, Signer
+from django.db import Error, connections
 
 from dbrouting.conf import config
 from dbrouting.monitor import Sample
@@ -38,12 +38,18 @@ def normalised(lsn: int, page: int, segment: int) -> int:
 class SessionToken:
     """:param lsn: bytes of WAL that a replica must have replayed, in this system's timeline or a later one
     :param pin: if given, the only replica that may answer, and its incarnation: what it has shown, another may not have
+    :param issued: seconds since 1970
     """
 
     system: int
     timeline: int
     lsn: int
     pin: tuple[str, int] | None = None
+    issued: int = field(default_factory=lambda: int(time.time()), compare=False)
+
+    @property
+    def age(self) -> float:
+        return time.time() - self.issued
 
     def satisfied_by(self, replica: Sample) -> bool:
         return (
@@ -54,25 +60,27 @@ class SessionToken:
         )
 
     def sign(self) -> str:
-        pin = f"{self.pin[0]}.{self.pin[1]}" if self.pin else ""
-        return _signer().sign(f"{self.system}.{self.timeline}.{self.lsn}.{pin}")
+        alias, incarnation = self.pin or ("", 0)
+        return _signer().sign(f"{self.system}.{self.timeline}.{self.lsn}.{self.issued}.{incarnation}.{alias}")
+
+    def cookie_name(self) -> str:
+        """A name for each demand: of two answers that cross on their way, neither can overwrite the other's."""
+        demand = repr((self.system, self.timeline, self.lsn, self.pin)).encode()
+        return f"{config().COOKIE}-{hashlib.blake2s(demand, digest_size=4).hexdigest()}"
 
 
-def _signer() -> TimestampSigner:
-    return TimestampSigner(salt="dbrouting.token")
+def _signer() -> Signer:
+    return Signer(salt="dbrouting.token")
 
 
-def parse(signed: str, life: float | None = None) -> SessionToken | None:
-    """None for a token that is too old, which is harmless (README.md), or was not made here.
-
-    :param life: seconds; TOKEN_LIFE if not given.
-    """
+def parse(signed: str) -> SessionToken | None:
+    """None for what was not made here. What is too old is for the caller to tell."""
     try:
-        value = _signer().unsign(signed, max_age=timedelta(seconds=config().TOKEN_LIFE if life is None else life))
-    except BadSignature:
+        system, timeline, lsn, issued, incarnation, alias = _signer().unsign(signed).split(".", 5)
+        pin = (alias, int(incarnation)) if alias else None
+        return SessionToken(int(system), int(timeline), int(lsn), pin, int(issued))
+    except (BadSignature, ValueError):
         return None
-    system, timeline, lsn, *pin = value.split(".")
-    return SessionToken(int(system), int(timeline), int(lsn), (pin[0], int(pin[1])) if len(pin) == 2 else None)
 
 
 def primary_token() -> SessionToken:
@@ -88,11 +96,6 @@ def primary_token() -> SessionToken:
         with connection.cursor() as cursor:
             cursor.execute(POSITION)
             system, timeline, lsn, page, segment = cursor.fetchone()
-    except DatabaseError:
+    except Error:
         return SessionToken(0, 0, NOWHERE)
     return SessionToken(system, timeline, normalised(int(lsn), page, segment))
-
-
-def cookie_name() -> str:
-    """A new one for each token: of two answers that cross on their way, neither can overwrite the other's."""
-    return f"{config().COOKIE}-{secrets.token_hex(4)}"

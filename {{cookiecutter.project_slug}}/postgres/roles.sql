@@ -16,8 +16,6 @@ FROM unnest(ARRAY['owner', 'app', 'replicator', 'monitor']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
 ALTER ROLE replicator REPLICATION;
 GRANT pg_monitor TO monitor;
--- Which timeline a replica receives is for those who may read all statistics; dbrouting asks for it.
-GRANT pg_read_all_stats TO app;
 
 \set owner `cat "$SECRETS_DIR/owner_password"`
 \set app `cat "$SECRETS_DIR/app_password"`

@@ -4,10 +4,22 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from django.db import DatabaseError, connections
+from pytest_django.fixtures import Settings
 
 from dbrouting.conf import config
 from dbrouting.monitor import State, configured, connect, monitor
 from dbrouting.tokens import primary_token
+
+
+@pytest.fixture(autouse=True)
+def replicas_where_asked_for(request: pytest.FixtureRequest, settings: Settings) -> None:
+    """Reads go to the replicas that a test's mark names, as `django_db(transaction=True, databases="__all__")` does:
+    Django lets the test ask no other.
+    """
+    mark = request.node.get_closest_marker("django_db")
+    named = (mark and mark.kwargs.get("databases")) or []
+    replicas = [alias for alias in settings.DBROUTING["REPLICAS"] if named == "__all__" or alias in named]
+    settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": replicas}
 
 
 @pytest.fixture

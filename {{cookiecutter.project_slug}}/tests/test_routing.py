@@ -2,23 +2,29 @@
 
 import asyncio
 import threading
+import time
+from dataclasses import replace
 from datetime import timedelta
+from http.cookies import SimpleCookie
 
+import psycopg
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.db import InternalError, OperationalError, connections, transaction
+from django.core.signing import Signer
+from django.db import DatabaseError, InternalError, OperationalError, connections, transaction
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from articles.models import Article, Comment
 from dbrouting import current_token, mark_write, use_primary, use_replica, with_token
+from dbrouting.conf import config
 from dbrouting.context import consistency_context, current_context
 from dbrouting.monitor import State, connect, monitor
 from dbrouting.routers import ReadWriteRouter
-from dbrouting.tokens import parse, primary_token
+from dbrouting.tokens import primary_token
 
 replicated = pytest.mark.django_db(transaction=True, databases=["default", "replica"])
 
@@ -38,10 +44,9 @@ def decided(reason: str) -> int:
 
 
 @pytest.fixture(autouse=True)
-def one_replica(settings):
-    if not settings.DBROUTING["REPLICAS"]:
+def there_is_a_replica(settings):
+    if not settings.REPLICAS:
         pytest.skip("REPLICAS=0: there is nothing to route")
-    settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": ["replica"]}
 
 
 # The rules ------------------------------------------------------------------------------------------------------------
@@ -157,24 +162,24 @@ def test_without_replicas_everything_is_on_the_primary(settings):
         assert ReadWriteRouter().db_for_read(Article) == "default"
 
 
-@pytest.mark.django_db(transaction=True)
-def test_one_context_stays_on_one_replica(settings, lsn_replayed):
-    # Three names of one server do for this.
-    settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": [alias for alias in connections if "replica" in alias]}
+@pytest.mark.django_db(transaction=True, databases="__all__")
+def test_one_context_stays_on_one_replica(lsn_replayed):
     lsn_replayed()
     for _ in range(20):
         with consistency_context():
             assert len({ReadWriteRouter().db_for_read(Article) for _ in range(20)}) == 1
 
 
-def test_migrations_run_where_writes_arrive():
+def test_migrations_run_where_writes_arrive(settings):
+    settings.DBROUTING = {"REPLICAS": ["replica"]}
     router = ReadWriteRouter()
     assert router.allow_migrate("replica", "articles") is False
     # None leaves it to the next router, and to Django, which allows it.
     assert [router.allow_migrate(alias, "articles") for alias in ("default", "direct", "another")] == [None] * 3
 
 
-def test_objects_of_the_same_database_may_be_related_and_of_others_not():
+def test_objects_of_the_same_database_may_be_related_and_of_others_not(settings):
+    settings.DBROUTING = {"REPLICAS": ["replica"]}
     stranger, replicated, new = Article(), Article(), Article()
     stranger._state.db, replicated._state.db = "another", "replica"
     assert ReadWriteRouter().allow_relation(replicated, new) is True
@@ -286,16 +291,25 @@ def test_a_token_pins_its_reader_to_a_replica_and_its_incarnation(lsn_replayed):
             assert Article.objects.all().db == database
 
 
-@pytest.mark.parametrize("spoilt", ["", "nonsense", "1.2.3.:aaaaaa:bbbb", None])
+@pytest.mark.parametrize(
+    "spoilt", ["", "nonsense", "1.2.3.:aaaaaa:bbbb", Signer(salt="dbrouting.token").sign("1.2"), None]
+)
 def test_what_is_no_token_demands_nothing(spoilt):
     with with_token(spoilt) as context:
         assert context.tokens == ()
 
 
-def test_a_token_ends(db):
-    token = primary_token().sign()
-    assert parse(token) is not None
-    assert parse(token, life=-1) is None
+@replicated
+def test_a_token_ends(client: Client, lsn_replayed, replay_paused):
+    """Its cookie goes with it; this client has kept it."""
+    created = article()
+    lsn_replayed()
+    with replay_paused():
+        Comment.objects.create(article=created, author_name="b", body="mine")
+        for age, shown in ((0, True), (config().TOKEN_LIFE + 1, False)):
+            token = replace(primary_token(), issued=int(time.time() - age))
+            client.cookies = SimpleCookie({token.cookie_name(): token.sign()})
+            assert ("mine" in client.get(created.get_absolute_url()).text) is shown
 
 
 # Threads, tasks, async ------------------------------------------------------------------------------------------------
@@ -337,6 +351,31 @@ def test_child_tasks_share_their_request_context(lsn_replayed):
             ]
 
     assert async_to_sync(view)() == ["replica", "default", "default", "default"]
+
+
+@replicated
+def test_a_task_that_is_run_at_once_writes_for_its_request(lsn_replayed):
+    """Django's ImmediateBackend, for one: it has a context of its own, inside the request's."""
+    lsn_replayed()
+    with consistency_context() as request:
+        assert Article.objects.all().db == "replica"
+        with with_token(None):
+            article()
+        assert (request.wrote, Article.objects.all().db) == (True, "default")
+
+
+@replicated
+def test_what_names_a_replica_by_an_object_from_there_sees_the_write_too(lsn_replayed):
+    first = article()
+    lsn_replayed()
+    with consistency_context():
+        found = Article.objects.get()
+        assert found._state.db == "replica"
+        second = article("second")
+        assert found.get_next_by_created_at() == second
+        # Who says that it may be old, gets it.
+        with use_replica(max_staleness=60):
+            assert Article.objects.get(pk=first.pk)._state.db == "replica"
 
 
 # Pages ----------------------------------------------------------------------------------------------------------------
@@ -518,6 +557,48 @@ def test_a_replica_that_refuses_connections_fails_nobody(client: Client, lsn_rep
 
 
 @replicated
+def test_a_replica_that_was_down_from_the_first_is_used_when_it_is_up(client: Client, lsn_replayed, replica_down):
+    """Connecting asks the server questions of its own, by cursors of the connection that is being made."""
+    article()
+    lsn_replayed()
+    with replica_down():
+        connections["replica"].__dict__.pop("pg_version", None)
+        connections["replica"]._connected_at = float("-inf")
+    lsn_replayed()
+    with consistency_context():
+        assert Article.objects.get()._state.db == "replica"
+    assert monitor.replica("replica").state is State.UP
+
+
+@replicated
+def test_what_a_replica_does_not_have_yet_is_read_on_the_primary(lsn_replayed, replay_paused):
+    """A migration that it has not replayed."""
+    lsn_replayed()
+    with replay_paused(), connections["default"].cursor() as primary:
+        primary.execute("CREATE TABLE added AS SELECT 1 AS one")
+        with connections["replica"].cursor() as cursor:
+            cursor.execute("SELECT one FROM added")
+            assert cursor.fetchone() == (1,)
+            # The cursor stays there, and may write no more than on a replica.
+            with pytest.raises(InternalError, match="read-only transaction"):
+                cursor.execute("DELETE FROM added")
+        primary.execute("DROP TABLE added")
+    assert monitor.replica("replica").state is State.UP
+
+
+@replicated
+def test_a_statement_that_cannot_be_sent_condemns_no_replica(lsn_replayed):
+    """libpq has no SQLSTATE for it, as for a connection that breaks."""
+    lsn_replayed()
+    many = ", ".join(["%s"] * 70_000)
+    with connections["replica"].cursor() as cursor:
+        cursor.cursor = psycopg.Cursor(connections["replica"].connection)
+        with pytest.raises(DatabaseError, match="parameters"):
+            cursor.execute(f"SELECT 1 WHERE 1 IN ({many})", list(range(70_000)))
+    assert monitor.replica("replica").state is State.UP
+
+
+@replicated
 def test_a_write_to_a_replica_that_is_away_is_done_nowhere(lsn_replayed, replica_down):
     lsn_replayed()
     with replica_down():
@@ -544,7 +625,7 @@ def test_an_error_that_is_the_statements_own_is_not_run_again(lsn_replayed, stat
     before = sum(count for reason, count in monitor.counts.items() if reason.startswith("read again"))
     with connections["replica"].cursor() as cursor:
         cursor.execute("SET statement_timeout = '100ms'")
-        with pytest.raises(Exception, match="division by zero|statement timeout"):
+        with pytest.raises(Exception, match=r"division by zero|statement timeout"):
             cursor.execute(statement)
         cursor.execute("RESET statement_timeout")
     assert sum(count for reason, count in monitor.counts.items() if reason.startswith("read again")) == before
@@ -610,6 +691,17 @@ def test_who_has_just_logged_in_stays_so(client: Client, user: User, lsn_replaye
         for name in [name for name in client.cookies if name.startswith("dbrouting")]:
             del client.cookies[name]
         assert client.get("/admin/").status_code == 200
+
+
+@replicated
+def test_who_somebody_is_may_not_be_old(client: Client, user: User, lsn_replayed, replay_paused):
+    """Whatever a view allows its own reads to be."""
+    lsn_replayed()
+    with replay_paused():
+        log_in(client)
+        with consistency_context(), use_replica(max_staleness=60):
+            assert Article.objects.all().db == "replica"
+            assert client.get("/admin/").status_code == 200
 
 
 @replicated

@@ -4,22 +4,25 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db import Error, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from dbrouting.conf import config
-from dbrouting.context import replica_in_use
-from dbrouting.monitor import Replica, monitor
+from dbrouting.context import has_moved_on, replica_in_use
+from dbrouting.monitor import monitor
 
 if TYPE_CHECKING:
     from django.db.backends.postgresql.base import DatabaseWrapper as Base
 else:
     Base = object
 
-CONFLICT_WITH_RECOVERY = {"40001", "40P01"}
-# The server's fault, not the statement's: connection lost (08, also what PgBouncer answers), out of resources (53),
-# shut down or not up yet (57P), input/output (58).
-SERVER_FAULTS = ("08", "53", "57P", "58")
+# SQLSTATEs, or how they begin. The server is going, gone, or not there yet: connection lost, which is also what
+# PgBouncer says (08), shut down or starting (57P), input/output (58).
+AWAY = ("08", "57P", "58")
+# It is well, but this cannot be had from it now: a conflict or deadlock with recovery (40), a lock that replay holds
+# (55P03), out of resources (53), what a migration has made and it has not replayed yet (42, 3F), what is not replicated
+# (0A).
+ELSEWHERE = ("40001", "40P01", "55P03", "53", "42P01", "42703", "42704", "42883", "3F000", "0A000")
 
 
 class NotConnected:
@@ -39,8 +42,11 @@ class ReplicaMixin(Base):
         self.execute_wrappers.append(self._read)
 
     def connect(self) -> None:
+        # Before, since connecting asks the server things, by cursors of this connection.
+        self._connected_at = float("inf")
+        started = time.monotonic()
         super().connect()
-        self._connected_at = time.monotonic()
+        self._connected_at = started
 
     def cursor(self) -> CursorWrapper:
         if self.alias not in config().REPLICAS or self.in_atomic_block:
@@ -50,66 +56,66 @@ class ReplicaMixin(Base):
             # From before the replica was down: not worth a try that would count as the next failure.
             self.close()
         if replica.out:
-            return self.make_cursor(cast(Any, NotConnected()))
+            return self._without_connection()
         try:
             return super().cursor()
-        except (OperationalError, InterfaceError) as error:
-            if _fault(error) is None:
-                raise
-            self._give_up(replica, error)
-            return self.make_cursor(cast(Any, NotConnected()))
+        except Error as error:
+            # A pool that has nothing to give may just be busy; whether the node is well, the monitor tells.
+            if not self._drain():
+                replica.suspect(error)
+            self.close()
+            return self._without_connection()
+
+    def _without_connection(self) -> CursorWrapper:
+        return self.make_cursor(cast(Any, NotConnected()))
 
     def _read(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Around each statement. In autocommit what failed here has had no effect, so it can be asked elsewhere."""
         if self.alias not in config().REPLICAS or self.in_atomic_block:
             return execute(sql, params, many, context)
         cursor: CursorWrapper = context["cursor"]
-        replica = monitor.replica(self.alias)
-        if isinstance(cursor.cursor, NotConnected):
-            monitor.count("read again: the replica is out")
-            return _on_primary(cursor, sql, params, many)
+        if isinstance(cursor.cursor, NotConnected) or self.connection is None:
+            return self._again("the replica is out", cursor, sql, params, many)
+        if hasattr(cursor, "on_primary"):
+            return self._again("like the cursor's last one", cursor, sql, params, many)
+        if has_moved_on():
+            # Not the router's choice, but an object's that was read here before: get_next_by_…(), a generic relation.
+            return self._again("this context has asked the primary", cursor, sql, params, many)
+        replica, proof = monitor.replica(self.alias), replica_in_use(self.alias)
         try:
             with replica.waiting(self.connection.fileno()):
                 result = execute(sql, params, many, context)
-        except (OperationalError, InterfaceError) as error:
-            fault = _fault(error)
-            if fault is None:
+        except Error as error:
+            sqlstate = getattr(error.__cause__, "sqlstate", None) or ""
+            # libpq has no SQLSTATE to tell for a connection that breaks, nor for a statement that it cannot send.
+            if self.connection.closed or sqlstate.startswith(AWAY):
+                replica.suspect(error)
+                self.close()
+                self._drain()
+            elif not sqlstate.startswith(ELSEWHERE):
                 raise
-            if fault not in CONFLICT_WITH_RECOVERY:
-                self._give_up(replica, error)
-            monitor.count(f"read again: {fault}")
-            return _on_primary(cursor, sql, params, many)
-        proof = replica_in_use(self.alias)
+            return self._again(sqlstate or "connection lost", cursor, sql, params, many)
         if proof is None or replica.holds(proof):
             return result
-        monitor.count("read again: the proof has expired")
-        return _on_primary(cursor, sql, params, many)
+        return self._again("the proof has expired", cursor, sql, params, many)
 
-    def _give_up(self, replica: Replica, error: Exception) -> None:
-        """The connection, and the replica until it proves itself. A pool's other connections are likely dead too."""
-        replica.fail(error)
-        self.close()
-        # psycopg's pool only; it is None, or without drain(), elsewhere.
-        if (drain := getattr(self.pool, "drain", None)) is not None:
+    def _drain(self) -> bool:
+        """A pool's other connections are likely dead too. Only psycopg's: elsewhere `pool` is None or has no drain()."""
+        drain = getattr(self.pool, "drain", None)
+        if drain is not None:
             drain()
+        return drain is not None
 
-
-def _fault(error: Exception) -> str | None:
-    """The SQLSTATE, or `connection` if libpq or a pool has none to tell; None if not the server is to blame."""
-    sqlstate: str | None = getattr(error.__cause__, "sqlstate", None)
-    if sqlstate is None:
-        return "connection"
-    return sqlstate if sqlstate in CONFLICT_WITH_RECOVERY or sqlstate.startswith(SERVER_FAULTS) else None
-
-
-def _on_primary(cursor: CursorWrapper, sql: Any, params: Any, many: bool) -> Any:
-    """Puts a cursor of the primary into the wrapper: whoever fetches from it does not notice. Read only, as on a
-    replica: a write that was sent to the wrong place does not happen in another one.
-    """
-    primary = connections[config().PRIMARY]
-    with transaction.atomic(using=primary.alias):
-        instead = primary.cursor()
-        instead.execute("SET TRANSACTION READ ONLY")
-        result = (instead.executemany if many else instead.execute)(sql, params)
-    cursor.cursor, cursor.db = instead.cursor, primary
-    return result
+    def _again(self, why: str, cursor: CursorWrapper, sql: Any, params: Any, many: bool) -> Any:
+        """Puts a cursor of the primary into the wrapper: whoever fetches from it does not notice. Read only, as on a
+        replica: a write that was sent to the wrong place does not happen in another one.
+        """
+        monitor.count(f"read again: {why}")
+        primary = config().PRIMARY
+        with transaction.atomic(using=primary):
+            instead = connections[primary].cursor()
+            instead.execute("SET TRANSACTION READ ONLY")
+            result = (instead.executemany if many else instead.execute)(sql, params)
+        cursor.cursor = instead.cursor
+        cursor.on_primary = True  # type: ignore[attr-defined]
+        return result

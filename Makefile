@@ -1,5 +1,5 @@
 # `make demo` runs the main job, `make test` tests it. Each sets up what it needs; Python 3.11+ is all it takes.
-.PHONY: demo demo-docker demo-down test test-fast test-devstack test-stack lock
+.PHONY: demo demo-docker demo-down test test-fast test-devstack test-stack race race-quick lock
 VENV := .venv
 PYTHON ?= python3
 ANSWERS ?=
@@ -49,6 +49,13 @@ test-devstack: $(VENV)/installed
 
 test-stack: $(VENV)/installed
 	$(VENV)/bin/pytest -m stack -rs
+
+# Four routers, the same load and faults: about 11 minutes, and benchmarks/ is written anew. The quick one only prints.
+race: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.race
+
+race-quick: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.race --quick --rounds 1
 
 # After editing pyproject.toml here or in the generated project.
 lock: $(VENV)/installed

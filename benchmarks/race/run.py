@@ -1,6 +1,8 @@
 """The race itself, in the generated project's environment: the stack, then each round's routers one after another.
 
 usage: run.py SAMPLES ROUNDS QUICK     SAMPLES: the file to which each phase adds a line of JSON; QUICK: 0 or 1
+
+What else it writes, data and logs, is beside SAMPLES.
 """
 
 import json
@@ -9,7 +11,6 @@ import platform
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import django
+import psutil
 from ops.devstack import BASE_DIR, Devstack, free_port, stop
 
 HERE = Path(__file__).resolve().parent
@@ -92,19 +94,30 @@ class Stack:
 
     def freeze(self, node: str, seconds: float) -> None:
         """All its processes, as when its machine hangs: what is connected gets no answer, and no error either."""
-        parent = self.postmaster(node)
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-        pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
-        family = [parent, *(pid for pid, its_parent in pairs if its_parent == parent)]
+        postmaster = psutil.Process(self.postmaster(node))
+        # The parent first: then there is nobody to start another.
+        postmaster.suspend()
+        family = [postmaster, *postmaster.children()]
         try:
-            for pid in family:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGSTOP)
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.suspend()
             time.sleep(seconds)
         finally:
-            for pid in family:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.resume()
+
+
+def cpu_seconds(parents: list[int]) -> float:
+    """What these processes, their children, and the children that have ended have used until now."""
+    used = 0.0
+    for parent in map(psutil.Process, parents):
+        for member in (parent, *parent.children()):
+            with suppress(psutil.NoSuchProcess):
+                times = member.cpu_times()
+                used += times.user + times.system + times.children_user + times.children_system
+    return used
 
 
 @dataclass
@@ -133,6 +146,10 @@ def process(command: list[str], **arguments: object) -> "Iterator[subprocess.Pop
     try:
         yield started
     finally:
+        # Alone at first: a gunicorn worker that gets SIGINT from here and SIGQUIT from its master can block for ever.
+        started.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            started.wait(10)
         stop(started)
 
 
@@ -152,10 +169,20 @@ def slot(
 ) -> Iterator[dict[str, object]]:  # fmt: skip
     """One router's turn in a round: all phases, in one life of the site and of its visitors."""
 
+    cpu: dict[str, float] = {}
+
     def phase(name: str) -> None:
         assert load.stdin
         print(name, file=load.stdin, flush=True)
         progress.show(f"round {number}, {router}: {name.replace('-', 'settling')}")
+
+    @contextmanager
+    def measured(name: str) -> Iterator[None]:
+        """The processor time of site and databases. Unlike pages per second, it does not tell who else was working."""
+        all_of_it = [server.pid, *map(stack.postmaster, stack.stack.nodes)]
+        before = cpu_seconds(all_of_it)
+        yield
+        cpu[name] = cpu_seconds(all_of_it) - before
 
     env = {**env, "DJANGO_SETTINGS_MODULE": "race_settings", "RACE_ROUTER": router}
     stack.clean()
@@ -171,17 +198,21 @@ def slot(
     visitors = [PYTHON, str(HERE / "load.py"), url, str(number), str(scratch / "articles"), *sessions]
     with ExitStack() as running:
         log = running.enter_context((scratch / f"site-{number}-{router}.log").open("w"))
-        running.enter_context(process(gunicorn, env=env | {"WEB_BIND": f"127.0.0.1:{port}"}, stdout=log, stderr=log))
+        server = running.enter_context(
+            process(gunicorn, env=env | {"WEB_BIND": f"127.0.0.1:{port}"}, stdout=log, stderr=log)
+        )
         wait_for_site(url)
         load = running.enter_context(process(visitors, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         time.sleep(durations.warm_up)
         phase("healthy")
-        time.sleep(durations.healthy)
+        with measured("healthy"):
+            time.sleep(durations.healthy)
         phase("-")
         stack.lag(LAG)
         time.sleep(0.5)
         phase("lagging")
-        time.sleep(durations.lagging)
+        with measured("lagging"):
+            time.sleep(durations.lagging)
         phase("-")
         stack.lag({})
         stack.catch_up()
@@ -199,23 +230,27 @@ def slot(
         assert load.returncode == 0, "the visitors have failed"
     for line in output.splitlines():
         sample = json.loads(line)
-        assert not any(name.startswith("unexpected") for name in sample), f"{router}: answers that nobody expects: {sample}"
+        assert not any(name.startswith("unexpected") for name in sample), (
+            f"{router}: answers that nobody expects: {sample}"
+        )
+        if (used := cpu.get(sample["phase"])) is not None:
+            sample["cpu_ms"] = round(used * 1000)
         yield sample
     stack.catch_up()
 
 
 def main() -> None:
     samples, rounds, quick = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "1"
-    durations = QUICK if quick else Durations()
-    # As Ctrl-C: leaving the blocks stops what they started.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    durations, scratch = QUICK if quick else Durations(), samples.parent
+    # Leaving the blocks stops what they started.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     choices = dict(line.split("=", 1) for line in Path(".env").read_text().splitlines() if line[:1].isupper())
     with (
-        tempfile.TemporaryDirectory(prefix="race-") as directory,
-        Devstack(Path(directory) / "data", choices, secrets=BASE_DIR / "secrets", pooler=False) as devstack,
+        Devstack(scratch / "data", choices, secrets=BASE_DIR / "secrets", pooler=False) as devstack,
         samples.open("w") as output,
     ):
-        stack, scratch = Stack(devstack), Path(directory)
+        stack = Stack(devstack)
 
         def manage(*arguments: str, **extra: str) -> str:
             command = [PYTHON, "manage.py", *arguments]
@@ -230,7 +265,9 @@ def main() -> None:
         direct = {"DATABASE_DIRECT_URL": devstack.url("primary", "owner")}
         manage("migrate", "--noinput", "--database=direct", "--verbosity=0", **direct)
         manage("seed_articles", "--articles=200", "--comments=2000", "--verbosity=0")
-        slugs = stack.psql("primary", "SELECT slug FROM articles_article WHERE published_at IS NOT NULL", database=devstack.database).split()
+        slugs = stack.psql(
+            "primary", "SELECT slug FROM articles_article WHERE published_at IS NOT NULL", database=devstack.database
+        ).split()
         (scratch / "articles").write_text("\n".join(f"/articles/{slug}/" for slug in slugs))
         # With no replica in sight, so that nothing made here is missing a moment later.
         alone = {"REPLICAS": "0", "DJANGO_SETTINGS_MODULE": "race_settings", "RACE_ROUTER": "dbrouting"}

@@ -247,7 +247,8 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
     for whatever the process has left behind. Each was started as the leader of its own process group.
     """
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)
+        # To the leader alone: a gunicorn worker that gets it too, and then its master's SIGQUIT, can hang.
+        process.send_signal(signal.SIGINT)
         try:
             process.wait(STOP_PATIENCE)
         except subprocess.TimeoutExpired:

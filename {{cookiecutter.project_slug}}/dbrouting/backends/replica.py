@@ -61,7 +61,7 @@ class ReplicaMixin(Base):
             return super().cursor()
         except Error as error:
             # A pool that has nothing to give may just be busy; whether the node is well, the monitor tells.
-            if not self._drain():
+            if self._drain is None:
                 replica.suspect(error)
             self.close()
             return self._without_connection()
@@ -91,7 +91,8 @@ class ReplicaMixin(Base):
             if self.connection.closed or sqlstate.startswith(AWAY):
                 replica.suspect(error)
                 self.close()
-                self._drain()
+                if self._drain is not None:
+                    self._drain()
             elif not sqlstate.startswith(ELSEWHERE):
                 raise
             return self._again(sqlstate or "connection lost", cursor, sql, params, many)
@@ -99,12 +100,10 @@ class ReplicaMixin(Base):
             return result
         return self._again("the proof has expired", cursor, sql, params, many)
 
-    def _drain(self) -> bool:
-        """A pool's other connections are likely dead too. Only psycopg's: elsewhere `pool` is None or has no drain()."""
-        drain = getattr(self.pool, "drain", None)
-        if drain is not None:
-            drain()
-        return drain is not None
+    @property
+    def _drain(self) -> Callable[[], None] | None:
+        """Psycopg's pool replaces its other connections, likely dead too. None where there is no such pool."""
+        return getattr(self.pool, "drain", None)
 
     def _again(self, why: str, cursor: CursorWrapper, sql: Any, params: Any, many: bool) -> Any:
         """Puts a cursor of the primary into the wrapper: whoever fetches from it does not notice. Read only, as on a

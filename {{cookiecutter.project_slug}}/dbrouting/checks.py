@@ -2,7 +2,8 @@
 `manage.py check --database default --database replica …`
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
@@ -162,30 +163,29 @@ def _statement_mode(alias: str) -> CheckMessage:
 
 
 def _replica_server(alias: str, seen: dict[tuple[int, int], str]) -> list[CheckMessage]:
-    # Each over a connection of its own: several servers behind one name take turns.
-    incarnations = set()
     try:
-        for _ in range(4):
-            with monitor.connect(alias) as connection:
-                sample = monitor.ask(alias, connection)
-                incarnations.add((sample.system, sample.incarnation))
-                restarts = connection.execute("SHOW restart_after_crash").fetchone()
+        with ExitStack() as stack:
+            # Held open together, or PgBouncer gives all of them the same server.
+            connections = [stack.enter_context(_transaction(alias)) for _ in range(4)]
+            samples = [monitor.ask(alias, connection) for connection in connections]
+            restarts = connections[0].execute("SHOW restart_after_crash").fetchone()
     except (psycopg.OperationalError, TimeoutError):
         return []
-    if not sample.recovering:
-        return [
-            Error(
-                f"{alias} is no replica: it takes writes. Does its URL point at the primary?",
-                hint="Give the address of a standby, or take it out of REPLICAS.",
-                id="dbrouting.E011",
-            )
-        ]
+    incarnations = {(sample.system, sample.incarnation) for sample in samples}
     if len(incarnations) > 1:
         return [
             Error(
                 f"{alias} is several servers: what is known of one is not true of another.",
                 hint="Give each replica an alias, and an entry in PgBouncer, of its own.",
                 id="dbrouting.E012",
+            )
+        ]
+    if not samples[0].recovering:
+        return [
+            Error(
+                f"{alias} is no replica: it takes writes. Does its URL point at the primary?",
+                hint="Give the address of a standby, or take it out of REPLICAS.",
+                id="dbrouting.E011",
             )
         ]
     found: list[CheckMessage] = []
@@ -208,3 +208,16 @@ def _replica_server(alias: str, seen: dict[tuple[int, int], str]) -> list[CheckM
             )
         )
     return found
+
+
+@contextmanager
+def _transaction(alias: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection that has its server to itself; only in statement mode, which ends what says BEGIN, it has not."""
+    with monitor.connect(alias) as holding:
+        try:
+            holding.execute("BEGIN")
+        except psycopg.Error:
+            with monitor.connect(alias) as sharing:
+                yield sharing
+        else:
+            yield holding

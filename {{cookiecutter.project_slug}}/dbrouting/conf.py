@@ -38,13 +38,15 @@ class Config:
 
 @lru_cache(maxsize=1)
 def config() -> Config:
-    """:raises ImproperlyConfigured: for a key that is no field of `Config`."""
+    """:raises ImproperlyConfigured: for a key that is no field of `Config`, or a name where there is to be a list."""
     given: dict[str, Any] = dict(getattr(settings, "DBROUTING", {}))
     known = [field.name for field in fields(Config)]
     if unknown := given.keys() - set(known):
         raise ImproperlyConfigured(f"DBROUTING has {', '.join(sorted(unknown))}. It knows {', '.join(known)}.")
-    given["REPLICAS"] = tuple(given.get("REPLICAS", ()))
-    given["PRIMARY_ONLY_APPS"] = frozenset(given.get("PRIMARY_ONLY_APPS", ()))
+    for name, kind in (("REPLICAS", tuple), ("PRIMARY_ONLY_APPS", frozenset)):
+        if isinstance(given.get(name), str):
+            raise ImproperlyConfigured(f"DBROUTING[{name!r}] is {given[name]!r}. Give a list: [{given[name]!r}].")
+        given[name] = kind(given.get(name, ()))
     return Config(**given)
 
 

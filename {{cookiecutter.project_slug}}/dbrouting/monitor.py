@@ -345,7 +345,8 @@ configured: dict[str, dict[str, Any]] = {}
 
 
 def remember_settings() -> None:
-    configured.update({alias: dict(connections.settings[alias]) for alias in connections})
+    for alias in connections:
+        configured.setdefault(alias, dict(connections.settings[alias]))
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:

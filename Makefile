@@ -57,6 +57,10 @@ race: $(VENV)/installed
 race-quick: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.race --quick --rounds 1
 
+# Which part of the reads replicas serve, and what the routing costs.
+share: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.share
+
 # After editing pyproject.toml here or in the generated project.
 lock: $(VENV)/installed
 	$(VENV)/bin/python -m tests.lock

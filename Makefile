@@ -1,5 +1,5 @@
 # `make demo` runs the main job, `make test` tests it. Each sets up what it needs; Python 3.11+ is all it takes.
-.PHONY: demo demo-docker demo-down test test-fast test-devstack test-stack race race-quick lock
+.PHONY: demo demo-docker demo-down test test-fast test-devstack test-stack race race-quick share lock
 VENV := .venv
 PYTHON ?= python3
 ANSWERS ?=

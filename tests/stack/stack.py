@@ -153,10 +153,10 @@ class Stack:
         )
         assert roles == "app,monitor,owner,postgres,replicator"
         assert self.psql("primary", "SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements'") == "1"
-        slots = self.psql(
-            "primary", "SELECT string_agg(slot_name, ',' ORDER BY slot_name) FROM pg_replication_slots WHERE active"
-        )
-        assert slots == ",".join(replica.replace("-", "_") for replica in self.replicas)
+        slots = "SELECT string_agg(slot_name, ',' ORDER BY slot_name) FROM pg_replication_slots WHERE active"
+        wanted = ",".join(replica.replace("-", "_") for replica in self.replicas)
+        # A replica whose primary has just come back needs a moment to find it.
+        eventually(lambda: self.psql("primary", slots) == wanted, patience=10)
         assert self.psql("primary", "SELECT pg_is_in_recovery()") == "f"
         assert int(self.psql("primary", "SELECT count(*) FROM django_migrations WHERE app = 'articles'")) > 0
         system = self.psql("primary", "SELECT system_identifier FROM pg_control_system()")

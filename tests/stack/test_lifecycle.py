@@ -121,9 +121,9 @@ def test_two_servers_never_share_a_volume(stack: Stack) -> None:
 
 def test_a_missing_replica_is_degraded_not_failed(stack: Stack) -> None:
     stack.compose("stop", "replica-1")
-    answer = stack.get("/readyz")
-    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
-    assert answer.json()["databases"]["default"] == "ok"
+    # Noticed when it has not answered for a second.
+    answer = eventually(lambda: (found := stack.get("/readyz")).json()["status"] == "degraded" and found, patience=5)
+    assert (answer.status_code, answer.json()["databases"]["default"]) == (200, "ok")
     stack.compose("up", "--detach", "--wait")
 
 

@@ -110,7 +110,8 @@ def test_it_serves_from_a_replica_and_stops_on_ctrl_c(project: Path) -> None:
             page = requests.get(stack.url + "/most-discussed/", timeout=10)
         assert page.status_code == 200
         assert "Dev &amp; Stack" in page.text
-        assert requests.get(stack.url + "/readyz", timeout=10).json()["status"] == "ok"
+        ready = requests.get(stack.url + "/readyz", timeout=10).json()
+        assert ready["status"] == "ok", ready
         assert servers(project)
         assert stack.ctrl_c() == 0
         assert "stopped; the data is in" in stack.output

@@ -150,6 +150,8 @@ class Primary(Node):
         self._positions: list[int] = []
         # monotonic times: when it was asked for the last time while at that position
         self._asked: list[float] = []
+        # monotonic time of the first one since it was asked, or since it is this primary
+        self.remembers_since = float("inf")
 
     def observe(self, sample: Sample) -> None:
         if sample.recovering:
@@ -159,6 +161,8 @@ class Primary(Node):
         with self._lock:
             if previous and (previous.system, previous.timeline) != (sample.system, sample.timeline):
                 self._positions, self._asked = [], []
+            if not self._positions:
+                self.remembers_since = sample.asked
             if self._positions and self._positions[-1] == sample.lsn:
                 self._asked[-1] = sample.asked
             else:
@@ -211,6 +215,8 @@ class Replica(Node):
         if self.state in (State.DOWN, State.HALF_OPEN) and self._good < PROOFS:
             return State.HALF_OPEN, f"answers again; {PROOFS} times in a row make it up"
         if self.staleness() > config().MAX_STALENESS:
+            if self._as_of == float("-inf") and sample.asked - self.primary.remembers_since < config().MAX_STALENESS:
+                return State.UNKNOWN, "behind where the primary was when first asked, which is not long ago"
             return State.LAGGING, f"not proved to be within {config().MAX_STALENESS:g} s of the primary"
         return State.UP, ""
 

@@ -225,6 +225,19 @@ def test_staleness_is_bounded(settings, lsn_replayed, replay_paused, eventually)
 
 
 @replicated
+def test_a_process_that_has_just_begun_calls_no_replica_lagging(settings, lsn_replayed, replay_paused, eventually):
+    settings.DBROUTING = {**settings.DBROUTING, "MAX_STALENESS": 1}
+    lsn_replayed()
+    with replay_paused():
+        article()
+        monitor.reset()
+        replica = monitor.replica("replica")
+        eventually(lambda: replica.state is State.LAGGING)
+        assert replica.latest.asked - replica.primary.remembers_since >= 1
+    eventually(lambda: replica.state is State.UP)
+
+
+@replicated
 def test_an_idle_primary_makes_no_replica_stale(lsn_replayed):
     lsn_replayed()
     threading.Event().wait(1)

@@ -52,45 +52,39 @@ class Stack:
         self.stack = stack
         self.replicas = stack.nodes[1:]
 
-    def psql(self, node: str, *statements: str, database: str = "postgres") -> str:
-        env = self.stack._node_env(node)
-        options = [option for statement in statements for option in ("-c", statement)]
-        command = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", env["RUN_DIR"], "-U", "postgres", "-d", database]
-        done = subprocess.run([*self.stack._prefix, *command, *options], env=env, capture_output=True, text=True)
-        assert done.returncode == 0, f"{node}: {done.stderr}"
-        return done.stdout.strip()
-
     def postmaster(self, node: str) -> int:
-        return int((Path(self.stack._node_env(node)["PGDATA"]) / "postmaster.pid").read_text().split()[0])
+        return int((Path(self.stack.node_env(node)["PGDATA"]) / "postmaster.pid").read_text().split()[0])
 
     def clean(self) -> None:
         """The same rows for each router, and on each node."""
         delete = "DELETE FROM articles_comment WHERE author_name = 'race'"
-        self.psql("primary", delete, "VACUUM articles_comment", "CHECKPOINT", database=self.stack.database)
+        self.stack.psql(delete, "VACUUM articles_comment", "CHECKPOINT")
         self.catch_up()
 
     def catch_up(self) -> None:
-        position = self.psql("primary", "SELECT pg_current_wal_flush_lsn()")
+        position = self.stack.psql("SELECT pg_current_wal_flush_lsn()")
         for node in self.replicas:
-            while self.psql(node, f"SELECT pg_last_wal_replay_lsn() >= '{position}'") != "t":
+            while self.stack.psql(f"SELECT pg_last_wal_replay_lsn() >= '{position}'", node=node) != "t":
                 time.sleep(0.05)
 
     def lag(self, milliseconds: dict[str, int]) -> None:
         for node in self.replicas:
             delay = milliseconds.get(node, 0)
-            self.psql(node, f"ALTER SYSTEM SET recovery_min_apply_delay = {delay}", "SELECT pg_reload_conf()")
+            self.stack.psql(
+                f"ALTER SYSTEM SET recovery_min_apply_delay = {delay}", "SELECT pg_reload_conf()", node=node
+            )
 
     def kill_backends(self, node: str) -> None:
-        self.psql(node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+        self.stack.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'", node=node)
 
     def stop_and_start(self, node: str, pause: float) -> None:
         """As a restart of its container: fast shutdown, then the same entrypoint."""
         pid = self.postmaster(node)
         os.kill(pid, signal.SIGINT)
-        while (Path(self.stack._node_env(node)["PGDATA"]) / "postmaster.pid").exists():
+        while (Path(self.stack.node_env(node)["PGDATA"]) / "postmaster.pid").exists():
             time.sleep(0.05)
         time.sleep(pause)
-        self.stack._start(node, BASE_DIR / "postgres", self.stack._node_env(node))
+        self.stack.start_node(node)
 
     def freeze(self, node: str, seconds: float) -> None:
         """All its processes, as when its machine hangs: what is connected gets no answer, and no error either."""
@@ -265,9 +259,7 @@ def main() -> None:
         direct = {"DATABASE_DIRECT_URL": devstack.url("primary", "owner")}
         manage("migrate", "--noinput", "--database=direct", "--verbosity=0", **direct)
         manage("seed_articles", "--articles=200", "--comments=2000", "--verbosity=0")
-        slugs = stack.psql(
-            "primary", "SELECT slug FROM articles_article WHERE published_at IS NOT NULL", database=devstack.database
-        ).split()
+        slugs = devstack.psql("SELECT slug FROM articles_article WHERE published_at IS NOT NULL").split()
         (scratch / "articles").write_text("\n".join(f"/articles/{slug}/" for slug in slugs))
         # With no replica in sight, so that nothing made here is missing a moment later.
         alone = {"REPLICAS": "0", "DJANGO_SETTINGS_MODULE": "race_settings", "RACE_ROUTER": "dbrouting"}
@@ -281,7 +273,7 @@ def main() -> None:
                 "cores": os.cpu_count(),
                 "python": platform.python_version(),
                 "django": django.get_version(),
-                "postgresql": stack.psql("primary", "SHOW server_version"),
+                "postgresql": devstack.psql("SHOW server_version"),
                 "rounds": rounds,
                 "lag_ms": list(LAG.values()),
             }

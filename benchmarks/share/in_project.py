@@ -21,21 +21,12 @@ SECONDS = float(os.environ.get("SHARE_SECONDS", "15"))
 THINKING = (0.2, 1.5)
 
 
-def psql(stack: Devstack, node: str, *statements: str) -> str:
-    env = stack._node_env(node)
-    options = [option for statement in statements for option in ("-c", statement)]
-    command = ["psql", "-XAtq", "-h", env["RUN_DIR"], "-U", "postgres", "-d", stack.database, *options]
-    done = subprocess.run([*stack._prefix, *command], env=env, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
 def asked(stack: Devstack, node: str) -> Counter[str]:
     """Statements that the site has sent to this node, and how often, since the last reset."""
-    rows = psql(
-        stack,
-        node,
+    rows = stack.psql(
         "SELECT calls || ' ' || regexp_replace(query, '\\s+', ' ', 'g') FROM pg_stat_statements"
         " WHERE userid = 'app'::regrole",
+        node=node,
     )
     counts: Counter[str] = Counter()
     for row in filter(None, rows.splitlines()):
@@ -78,7 +69,9 @@ def measure(stack: Devstack) -> None:
             shares = []
             for lag in (0, 100):
                 for node in stack.nodes[1:]:
-                    psql(stack, node, f"ALTER SYSTEM SET recovery_min_apply_delay = {lag}", "SELECT pg_reload_conf()")
+                    stack.psql(
+                        f"ALTER SYSTEM SET recovery_min_apply_delay = {lag}", "SELECT pg_reload_conf()", node=node
+                    )
                 shares.append(share(users if known else [None] * SESSIONS, writing))
             kind = "logged in" if known else "anonymous"
             print(f"| {kind} | {writing:.0%} | {shares[0]:.1%} | {shares[1]:.1%} |", flush=True)
@@ -182,9 +175,7 @@ def costs(stack: Devstack, user: Any) -> None:
     def statements(action: Any, times: int = 100) -> str:
         action()
         time.sleep(1)
-        for node in stack.nodes:
-            if node == "primary":
-                psql(stack, node, "SELECT pg_stat_statements_reset()")
+        stack.psql("SELECT pg_stat_statements_reset()")
         for _ in range(times):
             assert action().status_code in (200, 302)
         counts = asked(stack, "primary")

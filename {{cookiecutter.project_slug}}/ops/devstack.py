@@ -145,7 +145,7 @@ class Devstack:
         try:
             self._prepare()
             for node in self.nodes:
-                self._start(node, BASE_DIR / "postgres", self._node_env(node))
+                self.start_node(node)
             if self.pgbouncer:
                 self._start("pgbouncer", BASE_DIR / "pgbouncer", self._pgbouncer_env())
         except BaseException:
@@ -183,7 +183,7 @@ class Devstack:
     def _address(self, node: str) -> str:
         return f"host=127.0.0.1 port={self.ports[node]}"
 
-    def _node_env(self, node: str) -> dict[str, str]:
+    def node_env(self, node: str) -> dict[str, str]:
         """What the scripts in postgres/ need."""
         return self._env | {
             "NODE_NAME": node,
@@ -204,16 +204,32 @@ class Devstack:
             **{f"REPLICA_{number}_ADDRESS": self._address(node) for number, node in replicas},
         }
 
-    def psql(self, sql: str, database: str) -> None:
-        """Runs SQL on the primary as its superuser, over its socket.
+    def psql(self, *statements: str, node: str = "primary", database: str | None = None) -> str:
+        """What SQL answers on a node, as its superuser over its socket: rows as lines, columns parted by `|`.
 
+        :param statements: each commits for itself
+        :param database: the project's if not given
         :raises DevstackError: with what psql said.
         """
-        env = self._node_env("primary")
-        command = ["psql", "-XAtq", "-h", env["RUN_DIR"], "-U", "postgres", "-d", database, "-c", sql]
-        done = subprocess.run([*self._prefix, *command], env=env, capture_output=True, text=True)
+        env = self.node_env(node)
+        command = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", env["RUN_DIR"], "-U", "postgres"]
+        options = [option for statement in statements for option in ("-c", statement)]
+        done = subprocess.run(
+            [*self._prefix, *command, "-d", database or self.database, *options],
+            env=env,
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
-            raise DevstackError(f"psql on the primary: {done.stderr.strip()}")
+            raise DevstackError(f"psql on {node}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def start_node(self, node: str) -> None:
+        """Again, if it has been stopped: its data is there.
+
+        :raises DevstackError: with the end of its log
+        """
+        self._start(node, BASE_DIR / "postgres", self.node_env(node))
 
     def _start(self, name: str, scripts: Path, env: dict[str, str]) -> None:
         """Runs the entrypoint.sh in `scripts`, as its container would, until the healthcheck.sh there is content."""

@@ -235,7 +235,7 @@ def test_manage_py_check_stops_at_what_it_finds(one_replica):
 
 
 @pytest.fixture
-def pgbouncer(tmp_path: Path, eventually) -> Callable[[str], AbstractContextManager[dict[str, object]]]:
+def pgbouncer(tmp_path: Path, eventually) -> Callable[..., AbstractContextManager[dict[str, object]]]:
     """Before the primary, in any pool mode: the project's own configuration cannot be had in the wrong one."""
     if not usable_pgbouncer():
         pytest.skip("no PgBouncer of version 1.26 or newer on PATH")
@@ -248,8 +248,8 @@ def pgbouncer(tmp_path: Path, eventually) -> Callable[[str], AbstractContextMana
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     @contextmanager
-    def running(pool_mode: str) -> Iterator[dict[str, object]]:
-        lines = [f"{name} = {value}" for name, value in {**settings, "pool_mode": pool_mode}.items()]
+    def running(pool_mode: str, **others: object) -> Iterator[dict[str, object]]:
+        lines = [f"{name} = {value}" for name, value in {**settings, "pool_mode": pool_mode, **others}.items()]
         ini = tmp_path / "pgbouncer.ini"
         ini.write_text("\n".join(["[databases]", f"{primary['NAME']} = {target}", "[pgbouncer]", *lines, ""]))
         process = subprocess.Popen([*not_as_root(), "pgbouncer", "--quiet", ini], start_new_session=True)
@@ -270,4 +270,15 @@ def test_a_pooler_that_refuses_begin(one_replica, pgbouncer):
 @pytest.mark.parametrize("pool_mode", ["transaction", "session"])
 def test_a_pooler_that_knows_transactions_is_right(one_replica, pgbouncer, pool_mode: str):
     with pgbouncer(pool_mode) as address, reach("default", like="default", **address):
+        assert servers(["default"]) == []
+
+
+def test_a_pooler_with_no_connection_to_spare_is_not_called_wrong(one_replica, pgbouncer):
+    with (
+        pgbouncer("transaction", default_pool_size=1, query_wait_timeout=1) as address,
+        reach("default", like="default", **address),
+        monitor.connect("default") as the_only_one,
+        the_only_one.transaction(),
+    ):
+        the_only_one.execute("SELECT 1")
         assert servers(["default"]) == []

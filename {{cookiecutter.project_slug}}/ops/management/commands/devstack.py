@@ -67,7 +67,7 @@ class Command(BaseCommand):
                 stack.psql("ALTER ROLE owner CREATEDB", database="postgres")
                 # By which a test makes a replica lag.
                 for function in ("pg_wal_replay_pause", "pg_wal_replay_resume"):
-                    stack.psql(f"GRANT EXECUTE ON FUNCTION {function}() TO owner", database=stack.database)
+                    stack.psql(f"GRANT EXECUTE ON FUNCTION {function}() TO owner")
                 # The test database is a copy of template1, and only a superuser may create the extension.
                 stack.psql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", database="template1")
                 # The test runner holds one connection for a whole test; a pool would only be in its way.

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import django
 import psutil
-from ops.devstack import BASE_DIR, Devstack, free_port, stop
+from ops.devstack import BASE_DIR, Devstack, DevstackError, free_port, stop
 
 HERE = Path(__file__).resolve().parent
 ROUTERS = ("naive", "multidb", "replicated", "dbrouting")
@@ -52,6 +52,15 @@ class Stack:
         self.stack = stack
         self.replicas = stack.nodes[1:]
 
+    def psql(self, node: str, *statements: str) -> str:
+        """On a replica: again, if replay has cancelled it."""
+        while True:
+            try:
+                return self.stack.psql(*statements, node=node)
+            except DevstackError as error:
+                if "conflict with recovery" not in str(error):
+                    raise
+
     def postmaster(self, node: str) -> int:
         return int((Path(self.stack.node_env(node)["PGDATA"]) / "postmaster.pid").read_text().split()[0])
 
@@ -64,18 +73,16 @@ class Stack:
     def catch_up(self) -> None:
         position = self.stack.psql("SELECT pg_current_wal_flush_lsn()")
         for node in self.replicas:
-            while self.stack.psql(f"SELECT pg_last_wal_replay_lsn() >= '{position}'", node=node) != "t":
+            while self.psql(node, f"SELECT pg_last_wal_replay_lsn() >= '{position}'") != "t":
                 time.sleep(0.05)
 
     def lag(self, milliseconds: dict[str, int]) -> None:
         for node in self.replicas:
             delay = milliseconds.get(node, 0)
-            self.stack.psql(
-                f"ALTER SYSTEM SET recovery_min_apply_delay = {delay}", "SELECT pg_reload_conf()", node=node
-            )
+            self.psql(node, f"ALTER SYSTEM SET recovery_min_apply_delay = {delay}", "SELECT pg_reload_conf()")
 
     def kill_backends(self, node: str) -> None:
-        self.stack.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'", node=node)
+        self.psql(node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
 
     def stop_and_start(self, node: str, pause: float) -> None:
         """As a restart of its container: fast shutdown, then the same entrypoint."""

@@ -4,13 +4,13 @@ Again, without another race: python -m benchmarks.race.report
 """
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from benchmarks.figure import Panel, figure, fill, spread
 
 ROUTERS = {
     "naive": "random replica",
@@ -106,10 +106,6 @@ class Results:
         return f"{sum(sample[part] for sample in ours):,} of {sum(sample[whole] for sample in ours):,}"
 
 
-def spread(values: list[float], digits: int) -> str:
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
-
-
 def markdown(results: Results) -> str:
     machine = results.machine
     head = f"| {{}} | {' | '.join(ROUTERS.values())} |\n| --- | {' | '.join('---:' for _ in ROUTERS)} |"
@@ -152,45 +148,16 @@ def markdown(results: Results) -> str:
     return "\n".join(lines)
 
 
-# The figure is an image in a page: it has its own style, which follows the reader's choice of light or dark.
-STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #1f2328 } .title { font-weight: 600 } .quiet { fill: #59636e }
-.bar { fill: #8c959f } .ours { fill: #0969da } .spread { stroke: #1f2328; stroke-width: 1.5 }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } .quiet { fill: #9198a1 } .bar { fill: #6e7681 } .ours { fill: #4493f8 }
-  .spread { stroke: #e6edf3 }
-}
-"""
-PANEL_WIDTH, PANEL_HEIGHT, ROW, LABELS, BARS = 470, 128, 22, 165, 200
-
-
 def svg(results: Results) -> str:
-    height = (len(FIGURE) + 1) // 2 * PANEL_HEIGHT
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * PANEL_WIDTH} {height}" role="img">',
-        f"<title>Four routers, the same site, load and faults: medians of {results.machine['rounds']} rounds, "
-        f"with the lowest and the highest</title><style>{STYLE}</style>",
-    ]
-    for index, measure in enumerate(FIGURE):
-        left, top = index % 2 * PANEL_WIDTH, index // 2 * PANEL_HEIGHT
-        better = "more is better" if measure.more_is_better else "less is better"
-        parts.append(
-            f'<text class="title" x="{left}" y="{top + 16}">{escape(measure.name)}'
-            f'<tspan class="quiet" font-weight="400" dx="8">{better}</tspan></text>'
-        )
-        longest = max(max(results.values(measure, router)) for router in ROUTERS) or 1
-        for row, (router, label) in enumerate(ROUTERS.items()):
-            values = results.values(measure, router)
-            middle, low, high = (BARS * value / longest for value in (median(values), min(values), max(values)))
-            y, zero = top + 26 + row * ROW, left + LABELS
-            parts += [
-                f'<text x="{zero - 8}" y="{y + 13}" text-anchor="end">{label}</text>',
-                f'<rect class="{"ours" if router == OURS else "bar"}" x="{zero}" y="{y + 2}" '
-                f'width="{middle:.1f}" height="14"/>',
-                f'<path class="spread" d="M{zero + low:.1f} {y + 9}H{zero + high:.1f}"/>',
-                f'<text x="{zero + high + 6:.1f}" y="{y + 13}">{median(values):.{measure.digits}f}</text>',
-            ]
-    return "\n".join([*parts, "</svg>\n"])
+    panels = []
+    for measure in FIGURE:
+        rows = [(label, results.values(measure, router), router == OURS) for router, label in ROUTERS.items()]
+        panels.append(Panel(measure.name, measure.more_is_better, rows, measure.digits))
+    return figure(
+        f"Four routers, the same site, load and faults: medians of {results.machine['rounds']} rounds, "
+        "with the lowest and the highest",
+        panels,
+    )
 
 
 def write(text: str, directory: Path, readme: Path) -> None:
@@ -198,12 +165,7 @@ def write(text: str, directory: Path, readme: Path) -> None:
     directory.mkdir(exist_ok=True)
     (directory / "race.jsonl").write_text(text)
     (directory / "race.svg").write_text(svg(results))
-    between = r"(<!-- race:begin -->\n).*(<!-- race:end -->)"
-    filled, count = re.subn(
-        between, lambda found: f"{found[1]}\n{markdown(results)}\n\n{found[2]}", readme.read_text(), flags=re.DOTALL
-    )
-    assert count == 1, f"{readme} has lost its markers"
-    readme.write_text(filled)
+    fill(readme, "race", markdown(results))
     print(f"written: {directory}/race.jsonl, {directory}/race.svg, and the table in {readme}")
 
 

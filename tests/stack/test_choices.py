@@ -41,12 +41,7 @@ TABLE = {
     ("persistent", "gthread"): (PLAIN, 600, True, {}),
     ("pool", "gthread"): (PLAIN, 0, True, {"pool": {"min_size": 1, "max_size": 4, "timeout": 10}}),
     ("pool", "asgi"): (PLAIN, 0, True, {"pool": {"min_size": 1, "max_size": 4, "timeout": 10}}),
-    ("pool", "gevent"): (
-        "django_db_geventpool.backends.postgresql_psycopg3",
-        0,
-        False,
-        {"MAX_CONNS": 4, "REUSE_CONNS": 4},
-    ),
+    ("pool", "gevent"): ("config.backends.geventpool", 0, False, {"MAX_CONNS": 4, "REUSE_CONNS": 4}),
     ("per-request", "gthread"): (PLAIN, 0, False, {}),
 }
 DEFAULTS = {"pool_mode": "transaction", "connection_strategy": "persistent", "web_worker": "gthread", "replicas": "1"}

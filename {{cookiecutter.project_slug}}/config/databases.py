@@ -9,7 +9,7 @@ POOL_MODES = ("transaction", "session", "statement")
 STRATEGIES = ("persistent", "pool", "per-request")
 WORKERS = ("gthread", "gevent", "asgi")
 
-GEVENT_POOL = "django_db_geventpool.backends.postgresql_psycopg3"
+GEVENT_POOL = "config.backends.geventpool"
 # The same for a replica: what fails there is read on the primary.
 REPLICA_ENGINES = {
     "django.db.backends.postgresql": "dbrouting.backends.postgresql",
@@ -32,7 +32,7 @@ def connection_settings(
                                                                          mode
     pool          gthread, asgi  psycopg's pool, `threads` a process     0 (Django insists)     on: the pool's
     pool          gevent         django-db-geventpool's, `threads` a     0 (it insists)         off: the pool
-                                 process (a burst may open more)                                does its own
+                                 process                                                        does its own
     per-request   any            nothing                                 0                      off: it is new
     ============  =============  ======================================  =====================  ==============
 

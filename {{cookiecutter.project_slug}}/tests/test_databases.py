@@ -15,7 +15,7 @@ from config.databases import (
     databases,
 )
 
-GEVENT_POOL = "django_db_geventpool.backends.postgresql_psycopg3"
+GEVENT_POOL = "config.backends.geventpool"
 PLAIN = "django.db.backends.postgresql"
 
 

@@ -74,14 +74,15 @@ class ReplicaMixin(Base):
         if self.alias not in config().REPLICAS or self.in_atomic_block:
             return execute(sql, params, many, context)
         cursor: CursorWrapper = context["cursor"]
-        if isinstance(cursor.cursor, NotConnected) or self.connection is None:
+        replica, proof = monitor.replica(self.alias), replica_in_use(self.alias)
+        # It may have gone while this waited for its turn in a pool.
+        if isinstance(cursor.cursor, NotConnected) or self.connection is None or replica.out:
             return self._again("the replica is out", cursor, sql, params, many)
         if hasattr(cursor, "on_primary"):
             return self._again("like the cursor's last one", cursor, sql, params, many)
         if has_moved_on():
             # Not the router's choice, but an object's that was read here before: get_next_by_…(), a generic relation.
             return self._again("this context has asked the primary", cursor, sql, params, many)
-        replica, proof = monitor.replica(self.alias), replica_in_use(self.alias)
         try:
             with replica.waiting(self.connection.fileno()):
                 result = execute(sql, params, many, context)

@@ -4,7 +4,8 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,24 @@ class Stack:
         # [p]: not the shell that looks for it.
         find = "pgrep --oldest --full '[p]ostgres: .* app '"
         self.compose("exec", "-T", node, "bash", "-c", f"until pid=$({find}); do sleep 0.1; done; kill -9 $pid")
+
+    @contextmanager
+    def paused(self, service: str) -> Iterator[None]:
+        """Frozen, with all its processes. runc gives up on a container that just then makes another: again, if so."""
+        container = self.container(service)
+        pause = ["docker", "pause", container]
+        done = subprocess.run(pause, capture_output=True, text=True)
+        for _ in range(5):
+            if "unable to freeze" not in done.stderr:
+                break
+            time.sleep(0.2)
+            done = subprocess.run(pause, capture_output=True, text=True)
+        if done.returncode:
+            raise ComposeError(f"docker pause {service}: {done.stderr}")
+        try:
+            yield
+        finally:
+            subprocess.run(["docker", "unpause", container], check=True, capture_output=True)
 
     def container(self, service: str) -> str:
         return self.compose("ps", "--all", "--quiet", service).stdout.strip()

@@ -121,9 +121,8 @@ def kill_a_backend(stack: Stack, container: str) -> None:
 
 
 def freeze(stack: Stack, container: str) -> None:
-    docker("pause", container)
-    time.sleep(3)
-    docker("unpause", container)
+    with stack.paused("replica-1"):
+        time.sleep(3)
 
 
 def cut_off(stack: Stack, container: str) -> None:

@@ -6,7 +6,6 @@ import random
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +90,6 @@ class Attacker:
     def docker(self, *arguments: str) -> None:
         subprocess.run(["docker", *arguments], check=True, capture_output=True)
 
-    @contextmanager
-    def paused(self, service: str) -> Iterator[None]:
-        container = self.stack.container(service)
-        self.docker("pause", container)
-        try:
-            yield
-        finally:
-            self.docker("unpause", container)
-
     def streams(self, replica: str) -> bool:
         done = self.stack.compose("exec", "-T", replica, "/etc/postgresql/healthcheck.sh", check=False)
         return done.stdout == "ok\n"
@@ -119,7 +109,7 @@ class Attacker:
         eventually(lambda: self.streams(replica))
 
     def freeze(self, replica: str) -> None:
-        with self.paused(replica):
+        with self.stack.paused(replica):
             time.sleep(self.dice.uniform(0.5, 4))
 
     def restart(self, replica: str) -> None:
@@ -144,7 +134,7 @@ class Attacker:
             "ALTER SYSTEM SET recovery_target_action = pause",
         )
         time.sleep(1)
-        with self.paused("web"):
+        with self.stack.paused("web"):
             self.stack.kill_backend(replica)
             eventually(
                 lambda: self.stack.compose("exec", "-T", replica, "pg_isready", "-q", check=False).returncode == 0

@@ -101,13 +101,11 @@ class Stack:
     def paused(self, service: str) -> Iterator[None]:
         """Frozen, with all its processes. runc gives up on a container that just then makes another: again, if so."""
         container = self.container(service)
-        pause = ["docker", "pause", container]
-        done = subprocess.run(pause, capture_output=True, text=True)
-        for _ in range(5):
+        for _ in range(6):
+            done = subprocess.run(["docker", "pause", container], capture_output=True, text=True)
             if "unable to freeze" not in done.stderr:
                 break
             time.sleep(0.2)
-            done = subprocess.run(pause, capture_output=True, text=True)
         if done.returncode:
             raise ComposeError(f"docker pause {service}: {done.stderr}")
         try:

@@ -21,11 +21,20 @@ def make_readable_by_containers(*directories: str) -> None:
             path.chmod(path.stat().st_mode | stat.S_IRGRP | stat.S_IROTH | executable)
 
 
+def connections() -> list[str]:
+    """The connection budget of these choices, as `manage.py budget` shows it."""
+    ours = runpy.run_path("ops/budget.py")
+    env = dict(line.split("=", 1) for line in Path(".env").read_text().splitlines() if line[:1].isupper())
+    rows = ours["budget"](env, ours["limits_in"](Path("."))).rows()
+    return [f"  {number:>4} of {of}: {what}" for what, number, of in rows]
+
+
 def summary(answers: dict) -> str:
     lines = [f"\n{answers['project_name']} is in ./{answers['project_slug']}\n"]
     lines += [f"  {choice:<20} {answers[choice]}" for choice in CHOICES]
+    lines += ["\nConnections, at most:", *connections()]
     lines += [
-        "\nEach is a line of .env: edit it, then `docker compose up -d --wait`. The secrets are in secrets/, which git ignores.",
+        "\nEach choice is a line of .env: edit it, then `docker compose up -d --wait`. The secrets are in secrets/, which git ignores.",
         f"\nNext:\n  cd {answers['project_slug']}",
         "  docker compose up -d --build --wait && docker compose exec web python manage.py topology",
         "  or, without Docker:  make devstack\n",

@@ -131,6 +131,9 @@ def test_the_summary_names_every_choice(tmp_path: Path) -> None:
     for name, values in CHOICES.items():
         assert [name, answers.get(name, values[0])] in lines
     assert "docker compose up -d --build --wait" in done.stdout
+    # ASGI with a pool of four; two replicas.
+    assert "32 of 1000: clients of PgBouncer: 2 processes x (3 databases x" in done.stdout
+    assert "10 of 24: of these kept by clients that may be idle" in done.stdout
 
 
 def test_generating_again_keeps_the_secrets(tmp_path: Path) -> None:

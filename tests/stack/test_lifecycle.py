@@ -208,13 +208,50 @@ def test_a_regretted_number_of_replicas(stack: Stack) -> None:
     assert stack.psql("primary", "SELECT string_agg(slot_name, ',') FROM pg_replication_slots") == "replica_1"
 
 
-def test_an_edit_that_cannot_work_stops_at_migrate(stack: Stack) -> None:
-    stack.edit_env(WEB_WORKER="asgi")
+@pytest.mark.parametrize(
+    ("name", "value", "told"), [("WEB_WORKER", "asgi", "ops.E003"), ("WEB_WORKERS", "100", "ops.E005")]
+)
+def test_an_edit_that_cannot_work_stops_at_migrate(stack: Stack, name: str, value: str, told: str) -> None:
+    before = stack.env(name)
+    stack.edit_env(**{name: value})
     with pytest.raises(ComposeError):
         stack.compose("up", "--detach", "--wait")
-    assert "ops.E003" in stack.logs("migrate")
-    stack.edit_env(WEB_WORKER="gthread")
+    assert told in stack.logs("migrate")
+    stack.edit_env(**{name: before})
     stack.compose("up", "--detach", "--wait")
+
+
+@pytest.mark.parametrize(
+    ("choices", "told"),
+    [
+        ({"POOL_MODE": "session"}, ["(ops.E011) PgBouncer pools default with POOL_MODE=transaction, and .env says session."]),
+        ({"POOL_SIZE": "30"}, ["(ops.E011) PgBouncer pools default with POOL_SIZE=20, and .env says 30."]),
+        ({"WEB_WORKERS": "100"}, ["(ops.E005) The site may open 1100", "(ops.E015) default, as it runs: The site may open 1100"]),
+        ({"POOL_SIZE": "90"}, ["(ops.E006) PgBouncer may open 95", "(ops.E016) default, as it runs: PgBouncer may open 95"]),
+        (
+            {"POOL_MODE": "session", "CONNECTION_STRATEGY": "pool", "WEB_WORKERS": "5"},
+            ["(ops.E007) In session mode idle connections keep 25", "(ops.E017) default, as it runs: In session mode"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_choice_that_what_runs_does_not_fit_is_told(stack: Stack, choices: dict[str, str], told: list[str]) -> None:
+    with pytest.raises(ComposeError) as error:
+        stack.manage("check", "--database", "default", **choices)
+    for message in told:
+        assert message in str(error.value)
+
+
+def test_a_server_that_the_choices_do_not_fit_is_told(stack: Stack) -> None:
+    """The files say 100 sessions; somebody has changed the node itself."""
+    stack.psql("primary", "ALTER SYSTEM SET max_connections = 30")
+    stack.compose("restart", "primary")
+    stack.compose("up", "--detach", "--wait")
+    with pytest.raises(ComposeError, match=r"\(ops\.E016\) default, as it runs: PgBouncer may open 25 connections"):
+        stack.manage("check", "--database", "default")
+    stack.psql("primary", "ALTER SYSTEM RESET max_connections")
+    stack.compose("restart", "primary")
+    stack.compose("up", "--detach", "--wait")
+    assert "no issues" in stack.manage("check", "--database", "default")
 
 
 def test_another_major_version_is_refused_and_told_why(stack: Stack) -> None:

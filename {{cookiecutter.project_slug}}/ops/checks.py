@@ -1,16 +1,26 @@
-"""The combinations that the template refuses, refused again here: .env can be edited.
+"""What cannot work, said before it fails: .env can be edited, and so can the configuration of what runs.
 
-`migrate` runs them before the web service starts, so a wrong edit stops at `docker compose up`.
+The service `migrate` runs those that ask no server before the web service starts, so a wrong edit stops at `docker
+compose up`. The others are for `manage.py check --database default`.
 """
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+
+from dbrouting.conf import config as routing
+from dbrouting.monitor import connect
+from ops import topology
+from ops.budget import DEFAULTS, Limits, budget, limits_in
 
 
 @register()
 def combinations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """The combinations that the template refuses."""
     problems: list[CheckMessage] = []
     if settings.POOL_MODE == "statement" and not settings.REPLICAS:
         problems.append(
@@ -44,4 +54,89 @@ def combinations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="ops.E004",
             )
         )
+    options = settings.DATABASES["default"]["OPTIONS"]
+    version = psycopg.pq.version()
+    if "prepare_threshold" in options and not psycopg.capabilities.has_send_close_prepared():
+        problems.append(
+            Error(
+                f"PREPARED_STATEMENTS=on needs libpq 17, to close statements through PgBouncer: this is {version}.",
+                hint="Install psycopg[binary], which brings its own, or set PREPARED_STATEMENTS=off in .env.",
+                id="ops.E010",
+            )
+        )
     return problems
+
+
+def choices() -> dict[str, str]:
+    """The environment, with the replicas that are really read."""
+    return {**os.environ, "REPLICAS": str(len(routing().REPLICAS))}
+
+
+@register()
+def connections_fit(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """What the choices may open, against what the files allow."""
+    try:
+        problems = budget(choices(), limits_in(settings.BASE_DIR)).problems()
+        return [Error(problem.text, hint=problem.remedy, id=f"ops.E{problem.number:03}") for problem in problems]
+    except FileNotFoundError:
+        return []  # somebody else's servers: what they allow, the next check asks them
+    except ValueError as error:
+        what, _, remedy = str(error).partition(". ")
+        return [Error(f"{what}.", hint=remedy, id="ops.E008")]
+
+
+@register(Tags.database)
+def servers_are_as_chosen(
+    app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """The choices against PgBouncer and PostgreSQL as they run: an edit may not have reached them, or another has."""
+    found: list[CheckMessage] = []
+    for alias in (routing().PRIMARY, *routing().REPLICAS):
+        if alias not in (databases or ()):
+            continue
+        try:
+            found += _server(alias)
+        except psycopg.OperationalError as error:
+            reason = str(error).strip().splitlines()[0]
+            found.append(Warning(f"{alias} could not be asked whether all connections fit: {reason}", id="ops.W001"))
+    return found
+
+
+def _server(alias: str) -> list[CheckMessage]:
+    with connect(alias) as connection:
+        names = ("max_connections", "superuser_reserved_connections")
+        row = connection.execute("SELECT current_setting(%s)::int, current_setting(%s)::int", names).fetchone()
+    assert row  # a SELECT without FROM has one
+    pooler = topology.pgbouncer("SHOW CONFIG", alias)
+    config = {setting["key"]: setting["value"] for setting in pooler or []}
+    try:
+        planned = budget(choices(), Limits(int(config.get("max_client_conn", 0)), *row))
+    except ValueError:
+        return []  # connections_fit tells
+    found = _pooler(alias, config["pool_mode"]) if config else []
+    for problem in planned.problems() if config else planned.problems_without_pooler():
+        text = f"{alias}, as it runs: {problem.text}"
+        found.append(Error(text, hint=problem.remedy, id=f"ops.E{problem.number + 10:03}"))
+    return found
+
+
+def _pooler(alias: str, default_mode: str) -> list[CheckMessage]:
+    """Whether PgBouncer pools it as .env says."""
+    name = settings.DATABASES[alias]["NAME"]
+    runs = next((row for row in topology.pgbouncer("SHOW DATABASES", alias) or [] if row["name"] == name), None)
+    if runs is None:
+        return []  # by an entry for any name, which nobody has connected to yet
+    # Statement mode is for replicas.
+    mode = "transaction" if settings.POOL_MODE == "statement" and alias == routing().PRIMARY else settings.POOL_MODE
+    sizes = {"pool_size": "POOL_SIZE", "reserve_pool_size": "RESERVE_POOL_SIZE"}
+    wanted = {"POOL_MODE": mode, **{size: os.environ.get(size, DEFAULTS[size]) for size in sizes.values()}}
+    has = {"POOL_MODE": runs["pool_mode"] or default_mode, **{sizes[column]: str(runs[column]) for column in sizes}}
+    return [
+        Error(
+            f"PgBouncer pools {alias} with {variable}={has[variable]}, and .env says {wanted[variable]}.",
+            hint="docker compose up -d --wait: it takes the choices when it starts.",
+            id="ops.E011",
+        )
+        for variable in wanted
+        if has[variable] != wanted[variable]
+    ]

@@ -9,7 +9,7 @@ import psycopg
 from django.conf import settings
 from django.db import connections
 
-from dbrouting.monitor import connect
+from dbrouting.monitor import configured, connect
 
 # Seconds after which a replica counts as not replaying.
 PATIENCE = 5.0
@@ -73,9 +73,12 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def pgbouncer(command: str) -> list[dict[str, Any]] | None:
-    """The rows of a SHOW command, or None where `default` is reached without PgBouncer."""
-    config = connections["default"].settings_dict
+def pgbouncer(command: str, alias: str = "default") -> list[dict[str, Any]] | None:
+    """The rows of a SHOW command, or None where `alias` is reached without PgBouncer.
+
+    :raises psycopg.OperationalError: if nobody answers
+    """
+    config = configured[alias]
     try:
         with psycopg.connect(
             host=config["HOST"],

@@ -5,9 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
+import psycopg
 import pytest
 from django.conf import settings
+
+from ops.checks import combinations
 
 SHOW = """
 import json
@@ -114,3 +118,12 @@ def test_json_logs_are_one_object_a_line():
     (line,) = run("-c", code).stderr.splitlines()
     found = json.loads(line)
     assert (found["message"], found["lag_ms"], found["levelname"]) == ('a "quoted"\nline', 3, "WARNING")
+
+
+@pytest.mark.parametrize(("options", "told"), [({"prepare_threshold": 5}, ["ops.E010"]), ({}, [])])
+def test_prepared_statements_need_a_libpq_that_can_close_them(options, told):
+    with (
+        mock.patch.dict(settings.DATABASES["default"], {"OPTIONS": options}),
+        mock.patch.object(psycopg.capabilities, "has_send_close_prepared", return_value=False),
+    ):
+        assert [error.id for error in combinations(None)] == told

@@ -1,8 +1,10 @@
 """Each choice, running: `docker compose up --wait`, then everything that the choice promises."""
 
 import json
+import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -35,12 +37,17 @@ CHOSEN = {
     },
 }
 
-PLAIN = "django.db.backends.postgresql"
-# (strategy, worker) -> ENGINE, CONN_MAX_AGE, CONN_HEALTH_CHECKS, the OPTIONS beside connect_timeout
+# The ways to keep connections that test_no_request_fails_on_a_stale_connection has seen.
+STALE_TRIED: set[tuple[str, str]] = set()
+
+PLAIN = "config.backends.postgresql"
+POOL = {"min_size": 1, "max_size": 4, "timeout": 10}
+TIMEOUTS = {"connect_timeout": 3, "tcp_user_timeout": 10_000, "keepalives_idle": 30, "keepalives_interval": 5}
+# (strategy, worker) -> ENGINE, CONN_MAX_AGE, CONN_HEALTH_CHECKS, the OPTIONS beside TIMEOUTS
 TABLE = {
     ("persistent", "gthread"): (PLAIN, 600, True, {}),
-    ("pool", "gthread"): (PLAIN, 0, True, {"pool": {"min_size": 1, "max_size": 4, "timeout": 10}}),
-    ("pool", "asgi"): (PLAIN, 0, True, {"pool": {"min_size": 1, "max_size": 4, "timeout": 10}}),
+    ("pool", "gthread"): (PLAIN, 0, True, {"pool": POOL}),
+    ("pool", "asgi"): (PLAIN, 0, True, {"pool": POOL}),
     ("pool", "gevent"): ("config.backends.geventpool", 0, False, {"MAX_CONNS": 4, "REUSE_CONNS": 4}),
     ("per-request", "gthread"): (PLAIN, 0, False, {}),
 }
@@ -51,7 +58,8 @@ SETTINGS = """
 import json
 from django.conf import settings
 names = ("ENGINE", "CONN_MAX_AGE", "CONN_HEALTH_CHECKS", "DISABLE_SERVER_SIDE_CURSORS", "OPTIONS", "HOST", "NAME")
-print(json.dumps({alias: {name: entry[name] for name in names} for alias, entry in settings.DATABASES.items()}))
+entries = {alias: {name: entry[name] for name in names} for alias, entry in settings.DATABASES.items()}
+print(json.dumps(entries))
 """
 
 
@@ -146,6 +154,60 @@ def test_no_request_fails_when_a_replica_goes_away(chosen: tuple[Stack, dict[str
     assert set(answers) == {200}
 
 
+def visit(stack: Stack, number: int) -> None:
+    """Four requests: a page, the list, an article, and a comment there."""
+    assert stack.get(("/", "/most-discussed/", "/from-replica/")[number % 3]).status_code == 200
+    stack.comment(f"visit {number}")
+
+
+def test_no_request_fails_on_a_stale_connection(chosen: tuple[Stack, dict[str, str]]) -> None:
+    """Whatever ends the connections that the site keeps, while nobody asks: over 1,000 requests afterwards."""
+    stack, answers = chosen
+    kept = answers["connection_strategy"], answers["web_worker"]
+    if kept in STALE_TRIED:
+        pytest.skip("another choice keeps its connections the same way")
+    STALE_TRIED.add(kept)
+
+    def kill_backends() -> None:
+        for node in ("primary", *stack.replicas):
+            stack.psql(node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+
+    def restart(service: str) -> None:
+        stack.compose("restart", service)
+        stack.compose("up", "--detach", "--wait")
+
+    stack.an_article()
+    with ThreadPoolExecutor(16) as clients:
+        list(clients.map(lambda number: visit(stack, number), range(32)))
+        for fault in (kill_backends, lambda: restart("pgbouncer"), lambda: restart("primary")):
+            fault()
+            # Four requests each: a comment is a list, a form and the answer.
+            list(clients.map(lambda number: visit(stack, number), range(90)))
+
+
+def test_the_budget_holds(chosen: tuple[Stack, dict[str, str]]) -> None:
+    """Under load the site has no more connections than it may, and no fewer than that it was worth counting."""
+    stack, answers = chosen
+    shown = re.search(r"clients of PgBouncer: (\d+) processes.*?│\s+(\d+) │", stack.manage("budget"))
+    assert shown
+    clients, servers = [], []
+    stack.an_article()
+    with ThreadPoolExecutor(32) as visitors:
+        visits = [visitors.submit(visit, stack, number) for number in range(200)]
+        while not all(one.done() for one in visits):
+            connected = stack.pgbouncer("SHOW CLIENTS")
+            clients.append(sum(row["user"] == "app" and row["database"] != "pgbouncer" for row in connected))
+            opened = Counter(row["database"] for row in stack.pgbouncer("SHOW SERVERS") if row["user"] == "app")
+            servers.append(max(opened.values(), default=0))
+    for one in visits:
+        one.result()
+    processes, budget = map(int, shown.groups())
+    # With requests enough, what is kept open is all open.
+    least = processes if answers["connection_strategy"] == "per-request" else budget // 2
+    assert least <= max(clients) <= budget, (clients, budget)
+    assert 1 <= max(servers) <= int(stack.env("POOL_SIZE")) + int(stack.env("RESERVE_POOL_SIZE"))
+
+
 def test_the_replica_refuses_writes(chosen: tuple[Stack, dict[str, str]]) -> None:
     stack, _ = chosen
     write = "Article.objects.using('replica').create(title='x', slug='refused', body='x', author_name='x')"
@@ -198,7 +260,7 @@ def test_django_has_the_settings_of_the_table(chosen: tuple[Stack, dict[str, str
             "CONN_MAX_AGE": max_age,
             "CONN_HEALTH_CHECKS": checks,
             "DISABLE_SERVER_SIDE_CURSORS": answers["pool_mode"] != "session",
-            "OPTIONS": {"connect_timeout": 3, **options},
+            "OPTIONS": {**TIMEOUTS, **options},
             "HOST": "pgbouncer",
             "NAME": names[alias],
         }
@@ -212,10 +274,10 @@ def for_a_replica(options: dict[str, Any]) -> dict[str, Any]:
     gevent = "MAX_CONNS" in options
     pool = {"pool": options["pool"] | {"timeout": 2}} if "pool" in options else {}
     return {
-        "ENGINE": "dbrouting.backends.geventpool" if gevent else "dbrouting.backends.postgresql",
+        "ENGINE": "config.backends.geventpool_replica" if gevent else "config.backends.replica",
         "CONN_HEALTH_CHECKS": False,
         "DISABLE_SERVER_SIDE_CURSORS": True,
-        "OPTIONS": {"connect_timeout": 3, **options, **pool},
+        "OPTIONS": {**TIMEOUTS, **options, **pool},
     }
 
 

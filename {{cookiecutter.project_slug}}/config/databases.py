@@ -9,11 +9,12 @@ POOL_MODES = ("transaction", "session", "statement")
 STRATEGIES = ("persistent", "pool", "per-request")
 WORKERS = ("gthread", "gevent", "asgi")
 
+PLAIN = "config.backends.postgresql"
 GEVENT_POOL = "config.backends.geventpool"
 # The same for a replica: what fails there is read on the primary.
 REPLICA_ENGINES = {
-    "django.db.backends.postgresql": "dbrouting.backends.postgresql",
-    GEVENT_POOL: "dbrouting.backends.geventpool",
+    PLAIN: "config.backends.replica",
+    GEVENT_POOL: "config.backends.geventpool_replica",
 }
 
 # Seconds. Long against a request, short against PgBouncer's server_lifetime.
@@ -44,12 +45,14 @@ def connection_settings(
     session       enabled                     the client has the server to itself
     ============  ==========================  ===========================================================
 
+    Each of these health checks looks at the connection's socket (config/liveness.py) and costs no round trip.
+
     In session mode a persistent connection keeps its server even while idle, so the first threads would starve
     the others: there, persistent closes the connection after the request, and PgBouncer keeps the server open.
 
     Prepared statements (`prepared_statements`) are for connections that outlive a request, in every pool mode:
-    PgBouncer follows them (max_prepared_statements) for libpq 17 and newer. Django binds parameters on the client
-    unless server_side_binding is on, and what is bound on the client cannot be prepared.
+    PgBouncer follows them (max_prepared_statements) for libpq 17 and newer. What is prepared, and what is not, tells
+    config/backends/prepared.py.
 
     persistent with gevent or asgi is refused by the checks in ops/checks.py: their threads do not live on.
 
@@ -68,18 +71,25 @@ def connection_settings(
     psycopg_pool = strategy == "pool" and worker != "gevent"
     persistent = strategy == "persistent" and pool_mode != "session"
 
-    # Seconds. PgBouncer or a node that does not answer is given up, instead of after TCP's two minutes.
-    options: dict[str, Any] = {"connect_timeout": 3}
+    # PgBouncer or a node that does not answer is given up after 3 s, instead of TCP's two minutes; a connection whose
+    # network has gone silent after 10,000 ms of no acknowledgement, instead of a quarter of an hour, and one that waits
+    # for an answer is asked after 30 s whether it still is one, instead of two hours.
+    options: dict[str, Any] = {
+        "connect_timeout": 3,
+        "tcp_user_timeout": 10_000,
+        "keepalives_idle": 30,
+        "keepalives_interval": 5,
+    }
     if gevent_pool:
         options |= {"MAX_CONNS": threads, "REUSE_CONNS": threads}
     if psycopg_pool:
         # timeout, seconds: how long a request waits for a connection before it fails.
         options["pool"] = {"min_size": 1, "max_size": threads, "timeout": 10}
     if prepared_statements and (persistent or strategy == "pool"):
-        options |= {"server_side_binding": True, "prepare_threshold": 5}
+        options["prepare_threshold"] = 5
 
     return {
-        "ENGINE": GEVENT_POOL if gevent_pool else "django.db.backends.postgresql",
+        "ENGINE": GEVENT_POOL if gevent_pool else PLAIN,
         "CONN_MAX_AGE": PERSISTENT_MAX_AGE if persistent else 0,
         "CONN_HEALTH_CHECKS": persistent or psycopg_pool,
         "DISABLE_SERVER_SIDE_CURSORS": pool_mode != "session",

@@ -1,8 +1,10 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import DatabaseError, connections
 from pytest_django.fixtures import Settings
 
@@ -20,6 +22,14 @@ def replicas_where_asked_for(request: pytest.FixtureRequest, settings: Settings)
     named = (mark and mark.kwargs.get("databases")) or []
     replicas = [alias for alias in settings.DBROUTING["REPLICAS"] if named == "__all__" or alias in named]
     settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": replicas}
+
+
+@pytest.fixture
+def parameters() -> dict[str, Any]:
+    """For psycopg: how `default` is reached."""
+    entry = settings.DATABASES["default"]
+    names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD", "dbname": "NAME"}
+    return {**{keyword: entry[name] for keyword, name in names.items()}, "autocommit": True}
 
 
 @pytest.fixture

@@ -5,20 +5,13 @@ from typing import Any
 import gevent
 import psycopg
 import pytest
-from django.conf import settings
 
 from dbrouting.backends.geventpool.base import Pool
 
 
-def parameters() -> dict[str, Any]:
-    entry = settings.DATABASES["default"]
-    names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD", "dbname": "NAME"}
-    return {**{keyword: entry[name] for keyword, name in names.items()}, "autocommit": True}
-
-
 @pytest.mark.django_db(transaction=True)
-def test_who_waits_is_served_when_all_in_use_break():
-    pool = Pool(MAX_CONNS=2, REUSE_CONNS=2, **parameters())
+def test_who_waits_is_served_when_all_in_use_break(parameters):
+    pool = Pool(MAX_CONNS=2, REUSE_CONNS=2, **parameters)
     in_use = [pool.get(), pool.get()]
     waiting = [gevent.spawn(pool.get) for _ in range(2)]
     gevent.sleep(0.2)
@@ -34,7 +27,7 @@ def test_who_waits_is_served_when_all_in_use_break():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_burst_opens_no_more_than_the_pool_may_hold():
+def test_a_burst_opens_no_more_than_the_pool_may_hold(parameters):
     opened = []
 
     def connect(**given: Any) -> psycopg.Connection:
@@ -42,7 +35,7 @@ def test_a_burst_opens_no_more_than_the_pool_may_hold():
         opened.append(psycopg.connect(**given))
         return opened[-1]
 
-    pool = Pool(MAX_CONNS=2, REUSE_CONNS=2, connect=connect, **parameters())
+    pool = Pool(MAX_CONNS=2, REUSE_CONNS=2, connect=connect, **parameters)
 
     def ask() -> None:
         connection = pool.get()

@@ -26,10 +26,9 @@ if ROUTER != "dbrouting":
     MIDDLEWARE.remove("dbrouting.middleware.ConsistencyMiddleware")
     MIDDLEWARE = [*ROUTER_MIDDLEWARE, *MIDDLEWARE]
     SESSION_ENGINE = "django.contrib.sessions.backends.db"
-    # Replicas as the template configures its primary: Django's backend, and health checks, which save these three from
-    # the connections that a fault has broken.
+    # Django's own backend, with its health checks, which save these three from the connections that a fault has broken.
     for _alias in REPLICA_ALIASES:
-        DATABASES[_alias] |= {name: DATABASES["default"][name] for name in ("ENGINE", "CONN_HEALTH_CHECKS")}
+        DATABASES[_alias] |= {"ENGINE": "django.db.backends.postgresql", "CONN_HEALTH_CHECKS": True}
     DATABASE_ROUTERS = {
         "naive": ["naive.PrimaryReplicaRouter"],
         "multidb": ["multidb.PinningReplicaRouter"],

@@ -1,0 +1,123 @@
+"""Runs in the web container, through PgBouncer: what needs a session of its own, tried by two clients. Prints JSON."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from articles.models import Article
+from dbrouting.monitor import connect
+
+ALIAS = os.environ["ALIAS"]
+
+
+@contextmanager
+def busy(connection: psycopg.Connection) -> Iterator[None]:
+    """The server that was used last is taken: whoever asks now gets another."""
+    thread = threading.Thread(target=connection.execute, args=["SELECT pg_sleep(1)"])
+    thread.start()
+    threading.Event().wait(0.3)
+    yield
+    thread.join()
+
+
+def value(connection: psycopg.Connection, query: str) -> object:
+    row = connection.execute(query).fetchone()
+    assert row
+    return row[0]
+
+
+def begin(one, other):
+    with one.transaction():
+        return value(one, "SELECT 1")
+
+
+def set_for_the_session(one, other):
+    one.execute("SET statement_timeout = '4321s'")
+    try:
+        return value(other, "SHOW statement_timeout")
+    finally:
+        one.execute("RESET statement_timeout")
+
+
+def set_local(one, other):
+    with one.transaction():
+        one.execute("SET LOCAL statement_timeout = '4321s'")
+        mine = value(one, "SHOW statement_timeout")
+    return mine, value(other, "SHOW statement_timeout")
+
+
+def advisory_lock(one, other):
+    one.execute("SELECT pg_advisory_lock(7)")
+    return value(other, "SELECT pg_try_advisory_lock(7)")
+
+
+def advisory_xact_lock(one, other):
+    with one.transaction():
+        one.execute("SELECT pg_advisory_xact_lock(8)")
+        return value(other, "SELECT pg_try_advisory_xact_lock(8)")
+
+
+def listen(one, other):
+    one.execute("LISTEN breakages")
+    other.execute("NOTIFY breakages")
+    return len(list(one.notifies(timeout=1, stop_after=1)))
+
+
+def temporary_table(one, other):
+    one.execute("CREATE TEMPORARY TABLE kept (x int)")
+    with busy(other):
+        return value(one, "SELECT count(*) FROM kept")
+
+
+def temporary_table_in_a_transaction(one, other):
+    with one.transaction():
+        one.execute("CREATE TEMPORARY TABLE dropped (x int) ON COMMIT DROP")
+        return value(one, "SELECT count(*) FROM dropped")
+
+
+def sql_prepare(one, other):
+    one.execute("PREPARE answer AS SELECT 42")
+    with busy(other):
+        return value(one, "EXECUTE answer")
+
+
+def protocol_prepare(one, other):
+    def ask(number: int) -> int:
+        row = one.execute("SELECT %s::int", [number], prepare=True).fetchone()
+        return row[0]
+
+    before = sum(map(ask, range(10)))
+    with busy(other):
+        return before + sum(map(ask, range(10)))
+
+
+def cursor_with_hold(one, other):
+    one.execute("DECLARE held CURSOR WITH HOLD FOR SELECT generate_series(1, 3)")
+    with busy(other):
+        return value(one, "FETCH 1 FROM held")
+
+
+def django_iterator(one, other):
+    articles = Article.objects.using(ALIAS).order_by("id")
+    rows = articles.iterator(chunk_size=2)
+    seen = [next(rows)]
+    with busy(other):
+        return len(seen + list(rows)) == articles.count()
+
+
+def outcome(attempt) -> object:
+    with connect(ALIAS) as one, connect(ALIAS) as other:
+        try:
+            return attempt(one, other)
+        except psycopg.Error as error:
+            return str(error).strip().splitlines()[0]
+
+
+ATTEMPTS = (
+    begin, set_for_the_session, set_local, advisory_lock, advisory_xact_lock, listen, temporary_table,
+    temporary_table_in_a_transaction, sql_prepare, protocol_prepare, cursor_with_hold, django_iterator,
+)  # fmt: skip
+print(json.dumps({attempt.__name__: outcome(attempt) for attempt in ATTEMPTS}))

@@ -9,6 +9,7 @@ import pytest
 
 from tests.stack.stack import Stack
 
+GUIDE = Path(__file__).parent.parent.parent / "docs" / "pooling.md"
 SCRIPT = (Path(__file__).parent / "breakages.py").read_text()
 WORKS = {
     "begin": 1,
@@ -84,3 +85,7 @@ def test_what_works_and_what_does_not(stack: Stack, mode: str) -> None:
     # Whoever else asks would take the server that was used last.
     stack.compose("stop", "web")
     assert attempts(stack, alias) == WORKS | different
+    told = GUIDE.read_text()
+    assert [
+        error for error in different.values() if isinstance(error, str) and " " in error and error not in told
+    ] == []

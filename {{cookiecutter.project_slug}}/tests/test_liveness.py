@@ -129,6 +129,31 @@ def test_psycopgs_pool_gives_no_dead_connection(parameters, watcher, eventually)
 
 
 @on_the_primary
+def test_who_finds_one_dead_does_not_find_them_all(parameters, watcher, eventually):
+    """The pool waits longer before each that it makes in place of a dead one."""
+    found = []
+
+    def watched(connection) -> None:
+        try:
+            check(connection)
+        except psycopg.Error:
+            found.append(connection)
+            raise
+
+    with ConnectionPool(kwargs=parameters, min_size=3, max_size=3, check=watched) as pool:
+        pool.wait()
+        connections_of_it = [pool.getconn() for _ in range(3)]
+        victims = [connection.info.backend_pid for connection in connections_of_it]
+        for connection in connections_of_it:
+            pool.putconn(connection)
+        for victim in victims:
+            kill(watcher, victim, eventually)
+        with pool.connection() as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert len(found) == 1
+
+
+@on_the_primary
 def test_djangos_pool_gives_no_dead_connection(watcher, eventually):
     """Django 5.2 lets nobody choose the pool's check, 6.1 has its own: in both it is ours."""
     default = connections["default"].settings_dict

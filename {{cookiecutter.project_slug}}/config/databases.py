@@ -51,8 +51,10 @@ def connection_settings(
     the others: there, persistent closes the connection after the request, and PgBouncer keeps the server open.
 
     Prepared statements (`prepared_statements`) are for connections that outlive a request, in every pool mode:
-    PgBouncer follows them (max_prepared_statements) for libpq 17 and newer. What is prepared, and what is not, tells
-    config/backends/prepared.py.
+    PgBouncer follows them (max_prepared_statements) for libpq 17 and newer. What is bound on the client cannot be
+    prepared, so they come with Django's server_side_binding and what it cannot do: a parameter both in SELECT and in
+    GROUP BY (https://code.djangoproject.com/ticket/34255), INTERVAL %s. Hence they are not the default.
+    config/backends/prepared.py keeps a schema change from breaking them.
 
     persistent with gevent or asgi is refused by the checks in ops/checks.py: their threads do not live on.
 
@@ -86,7 +88,7 @@ def connection_settings(
         # timeout, seconds: how long a request waits for a connection before it fails.
         options["pool"] = {"min_size": 1, "max_size": threads, "timeout": 10}
     if prepared_statements and (persistent or strategy == "pool"):
-        options["prepare_threshold"] = 5
+        options |= {"server_side_binding": True, "prepare_threshold": 5}
 
     return {
         "ENGINE": GEVENT_POOL if gevent_pool else PLAIN,

@@ -71,7 +71,7 @@ def test_server_side_cursors_only_where_the_client_owns_the_session(strategy, wo
 def test_prepared_statements_need_a_connection_that_lasts():
     for strategy, worker in [("persistent", "gthread"), ("pool", "gthread"), ("pool", "gevent"), ("pool", "asgi")]:
         options = settings(strategy=strategy, worker=worker, prepared_statements=True)["OPTIONS"]
-        assert options["prepare_threshold"] == 5
+        assert (options["server_side_binding"], options["prepare_threshold"]) == (True, 5)
     assert "prepare_threshold" not in settings(strategy="per-request", prepared_statements=True)["OPTIONS"]
     assert "prepare_threshold" not in settings()["OPTIONS"]
 

@@ -93,9 +93,12 @@ class Stack:
 
     def kill_backend(self, node: str) -> None:
         """kill -9 of a process that serves the site: the server cannot know what it has done to the shared memory."""
-        # [p]: not the shell that looks for it.
-        find = "pgrep --oldest --full '[p]ostgres: .* app '"
-        self.compose("exec", "-T", node, "bash", "-c", f"until pid=$({find}); do sleep 0.1; done; kill -9 $pid")
+        # [p]: not the shell that looks for it. Whoever served may have left just now: then another of the server's.
+        kill = """
+        for try in {1..50}; do pid=$(pgrep --oldest --full '[p]ostgres: .* app ') && break; sleep 0.1; done
+        kill -9 "${pid:-$(pgrep --full '[p]ostgres: .*checkpointer')}"
+        """
+        self.compose("exec", "-T", node, "bash", "-c", kill)
 
     @contextmanager
     def paused(self, service: str) -> Iterator[None]:

@@ -10,14 +10,17 @@ bind = env.str("WEB_BIND", "0.0.0.0:8000")
 worker_class = env.str("WEB_WORKER", "gthread")
 workers = env.int("WEB_WORKERS", 2)
 threads = env.int("WEB_THREADS", 4)
-# Requests that a gevent or asgi worker serves at once. Without a pool each may hold a connection to each database:
-# workers x this x databases is to stay below PgBouncer's max_client_conn.
+# Requests that a gevent worker serves at once (an asgi worker: config/asgi.py). Without a pool each may hold a
+# connection to each database: workers x this x databases is to stay below PgBouncer's max_client_conn.
 worker_connections = env.int("WEB_CONNECTIONS", 100)
 wsgi_app = "config.asgi:application" if worker_class == "asgi" else "config.wsgi:application"
 
 # Seconds. A worker that does not answer is replaced; at a stop, running requests may end.
 timeout = 60
 graceful_timeout = 30
+# For an asgi request whose visitor has left. After gunicorn's own 3 s it would be cancelled where nobody gives back its
+# database connection: WEB_THREADS of them, and a pool is empty for good. It ends by itself; statements have a timeout.
+asgi_disconnect_grace_period = 3600
 # Not wanted, and it would be made under HOME, which is read-only in the container.
 control_socket_disable = True
 

@@ -1,5 +1,5 @@
 # `make demo` runs the main job, `make test` tests it. Each sets up what it needs; Python 3.11+ is all it takes.
-.PHONY: demo demo-docker demo-down test test-fast test-devstack test-stack race race-quick share lock
+.PHONY: demo demo-docker demo-down test test-fast test-devstack test-stack bench bench-quick race race-quick share lock
 VENV := .venv
 PYTHON ?= python3
 ANSWERS ?=
@@ -49,6 +49,14 @@ test-devstack: $(VENV)/installed
 
 test-stack: $(VENV)/installed
 	$(VENV)/bin/pytest -m stack -rs
+
+# What each pooling choice is worth: about 50 minutes, and needs a Docker Engine. Stopped, it goes on where it was. The quick
+# one is one round of the most important, and only prints.
+bench: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.pooling
+
+bench-quick: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.pooling --quick
 
 # Four routers, the same load and faults: about 11 minutes, and benchmarks/ is written anew. The quick one only prints.
 race: $(VENV)/installed

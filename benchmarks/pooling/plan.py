@@ -1,0 +1,226 @@
+"""What is compared with what. A set is one table: its sites run at the same time and are asked in turn."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+# Where a connection leads: host and database. Statement mode takes a replica's reads, as in the project.
+DATABASE = "pgstack_bench"
+WAYS = {
+    "direct": ("primary", DATABASE),
+    "session": ("pgbouncer-session", DATABASE),
+    "transaction": ("pgbouncer", DATABASE),
+    "statement": ("pgbouncer-statement", "replica_1"),
+}
+RELAYED = 6000  # the first port of relay.py
+
+
+@dataclass(frozen=True)
+class Site:
+    """One gunicorn, with two processes.
+
+    :param name: its row in the table
+    :param env: the project's choices, as in .env; SITE names what site_settings.py makes of them
+    :param works: what can be asked of it; statement mode knows no BEGIN
+    """
+
+    name: str
+    env: dict[str, str]
+    works: tuple[str, ...] = ("read", "atomic", "write")
+
+
+class Turn(NamedTuple):
+    round: int
+    one: int
+    site: Site
+    work: str
+    clients: int
+
+
+@dataclass(frozen=True)
+class Set:
+    """
+    :param base: the site to which the others are put in relation, within each round
+    :param cells: work, and how many clients keep asking
+    :param passes: turns that each site has in a round for each cell, since one is short
+    """
+
+    name: str
+    title: str
+    sites: tuple[Site, ...]
+    base: str
+    cells: tuple[tuple[str, int], ...]
+    passes: int = 1
+
+    def turns(self, rounds: int, *, quick: bool = False) -> Iterator[Turn]:
+        """In the order in which they are taken. The sites of a cell follow each other, so that what is compared is measured
+        close together; who begins changes, and who is before whom in one pass is after it in the next.
+        """
+        for number in range(rounds):
+            for work, clients in self.asked(quick):
+                sites = [site for site in self.sites if work in site.works]
+                first = number * len(sites) // rounds
+                order = sites[first:] + sites[:first]
+                for one in range(1 if quick else self.passes):
+                    for site in reversed(order) if (number + one) % 2 else order:
+                        yield Turn(number, one, site, work, clients)
+
+    def asked(self, quick: bool) -> tuple[tuple[str, int], ...]:
+        return self.cells[:1] if quick else self.cells
+
+
+def relays(rtt: int) -> dict[int, str]:
+    """Port and host of each relay that a network of `rtt` ms needs."""
+    hosts = [host for host, _ in WAYS.values()]
+    return {RELAYED + 10 * rtt + number: host for number, host in enumerate(hosts)} if rtt else {}
+
+
+def url(way: str, *, rtt: int = 0, tls: bool = False) -> str:
+    host, database = WAYS[way]
+    port = 5432
+    if rtt:
+        port = next(port for port, relayed in relays(rtt).items() if relayed == host)
+        host = "127.0.0.1"
+    if tls and way != "direct":
+        host = "pgbouncer-tls"
+    return f"postgresql://app@{host}:{port}/{database}?sslmode={'require' if tls else 'disable'}"
+
+
+def choice(
+    worker: str, strategy: str, way: str, name: str = "", *, rtt: int = 0, tls: bool = False, **env: str
+) -> Site:
+    """Only the pooling differs: the project's backends and settings, without its router and middleware."""
+    choices = {
+        "SITE": "choice",
+        "WEB_WORKER": worker,
+        "CONNECTION_STRATEGY": strategy,
+        # Past the pooler the client has a session to itself, and may hold it: session mode's restraint is not needed.
+        "POOL_MODE": "transaction" if way == "direct" else way,
+        "DATABASE_URL": url(way, rtt=rtt, tls=tls),
+        "REPLICAS": "0",
+    }
+    works = ("read",) if way == "statement" else Site.works
+    return Site(name or f"{worker}, {strategy}, {way}", choices | env, works)
+
+
+def choices(rtt: int = 0) -> tuple[Site, ...]:
+    """Each combination that the template takes. persistent in session mode is per-request (config/databases.py)."""
+    return tuple(
+        choice(worker, strategy, way, rtt=rtt)
+        for worker, strategies in (
+            ("gthread", ("per-request", "persistent", "pool")),
+            ("gevent", ("per-request", "pool")),
+            ("asgi", ("per-request", "pool")),
+        )
+        for strategy in strategies
+        for way in WAYS
+        if (strategy, way) != ("persistent", "session")
+    )
+
+
+DEFAULT, PER_REQUEST, TEMPLATE = "generated default", "Django's default", "CONN_MAX_AGE=60, ATOMIC_REQUESTS"
+
+
+def defaults(rtt: int = 0, *, page: bool = False) -> tuple[Site, ...]:
+    """The generated default, router and middleware included, and what others would have."""
+    direct, pooled = url("direct", rtt=rtt), url("transaction", rtt=rtt)
+    replica = pooled.replace(f"/{DATABASE}?", "/replica_1?")
+    ours = {"SITE": "generated", "DATABASE_URL": pooled, "DATABASE_REPLICA_URLS": replica}
+    plain = {"DATABASE_URL": direct, "REPLICAS": "0"}
+    sites = (
+        Site(DEFAULT, ours | {"REPLICAS": "1"}),
+        Site("the same, no replica", ours | {"REPLICAS": "0"}),
+        Site("the same, prepared statements", ours | {"REPLICAS": "1", "PREPARED_STATEMENTS": "on"}),
+        Site(PER_REQUEST, plain | {"SITE": "django"}),
+        Site(TEMPLATE, plain | {"SITE": "template"}),
+        Site("kept open, CONN_HEALTH_CHECKS", plain | {"SITE": "checked"}),
+        Site("kept open, no check", plain | {"SITE": "unchecked"}),
+        Site("bound: bare WSGI, psycopg", plain | {"SITE": "bare"}, ("read",)),
+        Site("bound: no database", plain | {"SITE": "nothing"}, ("read",)),
+    )
+    if page:
+        bounds = [site for site in sites if site.name.startswith("bound")]
+        return tuple(Site(site.name, site.env | {"PAGE": "1"}, ("page",)) for site in sites if site not in bounds)
+    return sites
+
+
+KEPT = (
+    *(("gthread", "persistent", way) for way in ("direct", "transaction", "statement")),
+    *(("gthread", "pool", way) for way in ("direct", "session", "transaction")),
+    *(("gevent", "pool", way) for way in ("direct", "transaction")),
+    *(("asgi", "pool", way) for way in ("direct", "transaction")),
+)
+FIRST = "gthread, per-request, direct"
+SIZES = (2, 4, 8)
+WORKS = (("read", 64), ("atomic", 64), ("write", 64))
+
+# The ways to hold connections that come into question, and the one that does not hold any.
+FEW = (
+    ("gthread", "per-request", "direct"),
+    ("gthread", "per-request", "transaction"),
+    ("gthread", "persistent", "direct"),
+    ("gthread", "persistent", "transaction"),
+    ("gthread", "pool", "transaction"),
+    ("gevent", "pool", "transaction"),
+    ("asgi", "pool", "transaction"),
+)
+
+SETS = {
+    one.name: one
+    for one in (
+        Set("default-0", "The generated default on loopback", defaults(), PER_REQUEST, WORKS, passes=2),
+        Set("default-1", "The same, 1 ms from its databases", defaults(1), PER_REQUEST, WORKS[:1], passes=2),
+        Set(
+            "page", "The page of an article, as generated", defaults(page=True), PER_REQUEST, (("page", 64),), passes=2
+        ),
+        Set("choices", "Every choice, on loopback", choices(), FIRST, WORKS),
+        Set("distance-5", "Every choice, 5 ms away", choices(5), FIRST, WORKS[:1]),
+        Set(
+            "clients",
+            "Fewer and more clients",
+            tuple(choice(*of) for of in FEW),
+            FIRST,
+            (("read", 8), ("read", 64), ("read", 512)),
+        ),
+        Set(
+            "prepared",
+            "Prepared statements",
+            tuple(
+                choice(*kept, f"{', '.join(kept)}, {prepared}", PREPARED_STATEMENTS=prepared)
+                for kept in KEPT
+                for prepared in ("off", "on")
+            ),
+            "gthread, persistent, direct, off",
+            WORKS[:1],
+            passes=2,
+        ),
+        Set(
+            "tls",
+            "TLS",
+            tuple(
+                choice(*of, f"{', '.join(of)}, {'TLS' if tls else 'plain'}", tls=tls)
+                for of in FEW[:5]
+                for tls in (False, True)
+            ),
+            f"{FIRST}, plain",
+            WORKS[:1],
+            passes=2,
+        ),
+        Set(
+            "threads",
+            "Threads, and connections of a pool",
+            tuple(
+                choice(worker, strategy, "transaction", f"{worker}, {rtt} ms, {size}", rtt=rtt, WEB_THREADS=str(size))
+                for worker, strategy in (("gthread", "persistent"), ("gevent", "pool"), ("asgi", "pool"))
+                for rtt in (0, 5)
+                for size in SIZES
+            ),
+            "gthread, 0 ms, 4",
+            WORKS[:1],
+        ),
+    )
+}
+QUICK = ("default-0", "default-1", "choices", "prepared", "tls")
+# Without and with PgBouncer, max_connections = 100.
+CROWDS = (100, 1000, 5000)
+CROWD_ROUNDS = 3

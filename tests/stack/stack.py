@@ -126,6 +126,18 @@ class Stack:
         found: dict[str, Any] = json.loads(done.stdout)[0]
         return found
 
+    def recovers(self, *services: str) -> None:
+        """Docker calls what was suspended unhealthy until it is asked again, and `up --wait` would give up on that."""
+        for service in services:
+            eventually(
+                lambda service=service: self.inspect(service)["State"]["Health"]["Status"] == "healthy", patience=60
+            )
+
+    def address(self, service: str) -> str:
+        """Where the other nodes and PgBouncer find it; empty if it does not run."""
+        networks = self.inspect(service)["NetworkSettings"]["Networks"]
+        return str(networks[f"{self.slug}_database"]["IPAddress"])
+
     def running(self) -> list[str]:
         return sorted(self.compose("ps", "--services", "--status", "running").stdout.split())
 

@@ -142,6 +142,7 @@ def test_no_request_fails_when_a_replica_goes_away(chosen: tuple[Stack, dict[str
                 if again == "pause":
                     with stack.paused("replica-1"):
                         time.sleep(1.5)
+                    stack.recovers("replica-1")
                 else:
                     stack.compose(again, "replica-1")
                     time.sleep(1.5)
@@ -236,8 +237,8 @@ def test_pgbouncer_has_the_chosen_modes(chosen: tuple[Stack, dict[str, str]]) ->
     stack.get("/")
     mode = answers["pool_mode"]
     primary_mode = "transaction" if mode == "statement" else mode
-    wanted = {stack.slug: ("primary", primary_mode)}
-    wanted |= {replica.replace("-", "_"): (replica, mode) for replica in stack.replicas}
+    wanted = {stack.slug: (stack.address("primary"), primary_mode)}
+    wanted |= {replica.replace("-", "_"): (stack.address(replica), mode) for replica in stack.replicas}
     databases = {row["name"]: (row["host"], row["pool_mode"]) for row in stack.pgbouncer("SHOW DATABASES")}
     del databases["pgbouncer"]
     assert databases == wanted

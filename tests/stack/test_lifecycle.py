@@ -4,6 +4,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -32,9 +33,13 @@ def the_row_survives(stack: Stack) -> Iterator[None]:
     eventually(lambda: stack.get("/readyz").json()["status"] == "ok", patience=10)
 
 
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
 def remove_volume(stack: Stack, service: str) -> None:
     stack.compose("rm", "--stop", "--force", service)
-    subprocess.run(["docker", "volume", "rm", f"{stack.slug}_{service}"], check=True, capture_output=True)
+    docker("volume", "rm", f"{stack.slug}_{service}")
 
 
 def test_restart(stack: Stack) -> None:
@@ -62,7 +67,7 @@ def test_stopping_is_clean_and_quick(stack: Stack) -> None:
 
 
 def test_a_killed_primary_comes_back_with_its_data(stack: Stack) -> None:
-    subprocess.run(["docker", "kill", stack.container("primary")], check=True, capture_output=True)
+    docker("kill", stack.container("primary"))
     stack.compose("up", "--detach", "--wait")
 
 
@@ -72,11 +77,11 @@ def test_a_removed_replica_volume_is_seeded_again(stack: Stack) -> None:
 
 
 def test_reseed_is_one_command(stack: Stack) -> None:
-    volume = ["docker", "volume", "inspect", "--format", "{{.CreatedAt}}", f"{stack.slug}_replica-1"]
-    before = subprocess.run(volume, capture_output=True, text=True, check=True).stdout
+    volume = ["volume", "inspect", "--format", "{{.CreatedAt}}", f"{stack.slug}_replica-1"]
+    before = docker(*volume)
     done = subprocess.run(["ops/reseed", "replica-1"], cwd=stack.project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert subprocess.run(volume, capture_output=True, text=True, check=True).stdout != before
+    assert docker(*volume) != before
 
 
 def test_reseed_names_what_it_does_not_know(stack: Stack) -> None:
@@ -90,8 +95,8 @@ def test_reseed_keeps_what_may_be_the_last_copy(stack: Stack) -> None:
     stack.compose("stop", "primary")
     data = f"{stack.slug}_primary"
     image = stack.inspect("primary")["Image"]
-    root = ["docker", "run", "--rm", "--user", "0", "--volume", f"{data}:/v", "--entrypoint", "bash", image, "-c"]
-    subprocess.run([*root, "mkdir /v/kept && mv /v/18 /v/kept/"], check=True)
+    root = ["run", "--rm", "--user", "0", "--volume", f"{data}:/v", "--entrypoint", "bash", image, "-c"]
+    docker(*root, "mkdir /v/kept && mv /v/18 /v/kept/")
     stack.compose("up", "--detach", "--wait", "primary")
     assert stack.psql("primary", "SELECT to_regclass('articles_comment') IS NULL") == "t"
     done = subprocess.run(["ops/reseed", "replica-1"], cwd=stack.project, capture_output=True, text=True)
@@ -99,7 +104,7 @@ def test_reseed_keeps_what_may_be_the_last_copy(stack: Stack) -> None:
     assert "it may be the only copy of that data" in done.stderr
     assert stack.comments("replica-1", "survives") == 1
     stack.compose("stop", "primary")
-    subprocess.run([*root, "rm -rf /v/18 && mv /v/kept/18 /v/ && rmdir /v/kept"], check=True)
+    docker(*root, "rm -rf /v/18 && mv /v/kept/18 /v/ && rmdir /v/kept")
     stack.compose("up", "--detach", "--wait")
 
 
@@ -133,6 +138,45 @@ def test_a_missing_primary_is_not_ready_but_alive(stack: Stack) -> None:
     assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
     assert stack.get("/livez").status_code == 200
     stack.compose("up", "--detach", "--wait")
+
+
+@contextmanager
+def strangers(stack: Stack, wanted: str) -> Iterator[list[str]]:
+    """Containers that take the lowest free addresses of the nodes' network, up to this one, which is the last's."""
+    network, image = f"{stack.slug}_database", stack.inspect("web")["Image"]
+    address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    made: list[str] = []
+    try:
+        while not made or docker("inspect", "--format", address, made[-1]) != wanted:
+            assert len(made) < 10, f"{wanted} is not free"
+            made.append(docker("run", "--detach", "--network", network, "--entrypoint", "sleep", image, "300"))
+        yield made
+    finally:
+        docker("rm", "--force", *made)
+
+
+@pytest.mark.parametrize("node", ["primary", "replica-1"])
+def test_a_node_is_found_at_another_address(stack: Stack, node: str) -> None:
+    before = stack.address(node)
+    stack.compose("stop", node)
+    with strangers(stack, before):
+        stack.compose("up", "--detach", "--wait")
+        assert stack.address(node) != before
+        eventually(lambda: stack.get("/readyz").json()["status"] == "ok", patience=10)
+
+
+def test_a_replica_at_the_primarys_old_address_is_not_taken_for_it(stack: Stack) -> None:
+    before = stack.address("primary")
+    stack.compose("stop", "primary", "replica-1")
+    with strangers(stack, before) as made:
+        docker("rm", "--force", made.pop())
+        stack.compose("start", "replica-1")
+        assert stack.address("replica-1") == before
+        eventually(lambda: stack.compose("exec", "-T", "replica-1", "pg_isready", check=False).returncode == 0)
+        time.sleep(2)
+        for _ in range(5):
+            assert stack.get("/readyz").json()["databases"]["default"].startswith(("unreachable", "no answer"))
+        stack.compose("up", "--detach", "--wait")
 
 
 def test_a_replica_that_does_not_stream_is_unhealthy(stack: Stack) -> None:
@@ -304,6 +348,7 @@ def test_an_empty_password_file_is_told(stack: Stack) -> None:
         stack.compose("up", "--detach", "--wait", "--force-recreate", "primary")
     told = stack.logs("primary")
     assert "the secret app_password is empty or has characters other than" in told
-    assert "Delete the file and run: python ops/make_secrets.py" in told
+    assert "Delete the file. Run: python ops/make_secrets.py && docker compose restart primary" in told
     path.write_text(before)
+    stack.compose("restart", "primary")
     stack.compose("up", "--detach", "--wait")

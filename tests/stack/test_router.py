@@ -45,11 +45,7 @@ def pooled(request: pytest.FixtureRequest, stack: Stack) -> tuple[Stack, dict[st
 
 def pool(stack: Stack, mode: str) -> None:
     stack.edit_env(POOL_MODE=mode)
-    # Docker calls what was suspended unhealthy until it is asked again, and `up` would give up on that.
-    for service in ("web", *stack.replicas):
-        eventually(
-            lambda service=service: stack.inspect(service)["State"]["Health"]["Status"] == "healthy", patience=60
-        )
+    stack.recovers("web", *stack.replicas)
     stack.compose("up", "--detach", "--wait")
 
 

@@ -9,12 +9,37 @@ set -euo pipefail
 RUN_DIR=${RUN_DIR:-/run/pgbouncer}
 SECRETS_DIR=${SECRETS_DIR:-/run/secrets}
 CONFIG=${CONFIG:-/etc/pgbouncer/pgbouncer.ini}
-PRIMARY_ADDRESS=${PRIMARY_ADDRESS:-host=$PRIMARY_HOST port=5432}
 
-# usage: replica_address NUMBER   REPLICA_<NUMBER>_ADDRESS, or the container of that name
-replica_address() {
-  local variable=REPLICA_$1_ADDRESS
-  echo "${!variable:-host=replica-$1 port=5432}"
+# usage: address VARIABLE NODE   where a node is: what devstack says, or else the container of that name
+address() { echo "${!1:-host=${FOUND[$2]:-$RUN_DIR/away} port=5432}"; }
+
+# Finds the containers. One whose name is unknown just now keeps its address, unless another node has it by now: what is
+# meant for the primary must not reach a replica that was given its place.
+find_nodes() {
+  local number node other found nodes=("$PRIMARY_HOST")
+  for ((number = 1; number <= REPLICAS; number++)); do nodes+=("replica-$number"); done
+  for node in "${nodes[@]}"; do
+    read -r found _ < <(getent ahostsv4 "$node") || continue
+    for other in "${nodes[@]}"; do
+      if [ "${FOUND[$other]-}" = "$found" ]; then FOUND[$other]=""; fi
+    done
+    FOUND[$node]=$found
+  done
+}
+
+# Names are no use to PgBouncer: whatever dns_max_ttl says, its resolver (c-ares, from 1.31) keeps an address as long as
+# DNS says, with Docker's 600 s, and an unknown name for up to an hour. A node that is made again would be lost that long.
+follow_nodes() {
+  local before
+  while sleep 1; do
+    before=${FOUND[*]}
+    find_nodes
+    [ "${FOUND[*]}" != "$before" ] || continue
+    databases >"$RUN_DIR/databases.new"
+    mv "$RUN_DIR/databases.new" "$RUN_DIR/databases.ini"
+    # It may not listen yet.
+    until psql --no-psqlrc --quiet --host="$RUN_DIR" --username=pgbouncer --command=RELOAD pgbouncer; do sleep 1; done
+  done
 }
 
 # One entry for each node: Django must know which replica answers it. A client of a dead replica is told within two
@@ -24,9 +49,12 @@ databases() {
   local number primary_mode=$POOL_MODE limit="max_db_connections=$((POOL_SIZE + RESERVE_POOL_SIZE))"
   # Statement mode refuses BEGIN, which every write of Django's needs.
   [ "$POOL_MODE" = statement ] && primary_mode=transaction
-  echo "$DATABASE_NAME = $PRIMARY_ADDRESS dbname=$DATABASE_NAME pool_mode=$primary_mode $limit query_wait_timeout=30"
+  echo "[databases]"
+  echo "$DATABASE_NAME = $(address PRIMARY_ADDRESS "$PRIMARY_HOST") dbname=$DATABASE_NAME" \
+    "pool_mode=$primary_mode $limit query_wait_timeout=30"
   for ((number = 1; number <= REPLICAS; number++)); do
-    echo "replica_$number = $(replica_address "$number") dbname=$DATABASE_NAME pool_mode=$POOL_MODE $limit query_wait_timeout=2"
+    echo "replica_$number = $(address "REPLICA_${number}_ADDRESS" "replica-$number") dbname=$DATABASE_NAME" \
+      "pool_mode=$POOL_MODE $limit query_wait_timeout=2"
   done
 }
 
@@ -58,8 +86,15 @@ listen_addr = ${LISTEN_ADDRESSES:-*}
 listen_port = ${PGBOUNCER_PORT:-5432}
 unix_socket_dir = $RUN_DIR
 auth_file = $RUN_DIR/userlist.txt
-
-[databases]
-$(databases)
+%include $RUN_DIR/databases.ini
 INI
+if [ -n "${PRIMARY_ADDRESS-}" ]; then
+  databases >"$RUN_DIR/databases.ini"
+else
+  declare -A FOUND
+  find_nodes
+  databases >"$RUN_DIR/databases.ini"
+  # Not PgBouncer's child: it would never look after it.
+  (follow_nodes &)
+fi
 exec pgbouncer "$RUN_DIR/pgbouncer.ini"

@@ -53,15 +53,17 @@ synchronous_standby_names() {
 # libpq ignores a passfile that others may read, and secrets are mounted with the host's mode: hence a copy on tmpfs.
 write_passfile() {
   local role password
+  # The restart, since `up --wait` gives up on a container for as long as Docker waits with its next try.
+  local remedy="Run: python ops/make_secrets.py && docker compose restart $NODE_NAME"
   umask 077
   mkdir -p "$RUN_DIR"
   : >"$RUN_DIR/pgpass"
   for role in owner app replicator monitor; do
     password=$(cat "$SECRETS_DIR/${role}_password") ||
-      fail "the secret ${role}_password cannot be read. Make it: python ops/make_secrets.py"
+      fail "the secret ${role}_password cannot be read. $remedy"
     [[ $password =~ ^[A-Za-z0-9_-]+$ ]] ||
       fail "the secret ${role}_password is empty or has characters other than A-Z a-z 0-9 _ -, which a passfile or" \
-        "PgBouncer would take for syntax. Delete the file and run: python ops/make_secrets.py"
+        "PgBouncer would take for syntax. Delete the file. $remedy"
     echo "*:*:*:$role:$password" >>"$RUN_DIR/pgpass"
   done
   # `local … peer` in pg_hba.conf: the node's own system user, and nobody else, is the superuser.

@@ -26,7 +26,7 @@ from dbrouting.context import consistency_context, current_context
 from dbrouting.monitor import State, connect, monitor
 from dbrouting.routers import ReadWriteRouter
 from dbrouting.sessions import SessionStore
-from dbrouting.tokens import primary_token
+from dbrouting.tokens import SEGMENT_HEADER, bytes_of_wal, primary_token
 
 replicated = pytest.mark.django_db(transaction=True, databases=["default", "replica"])
 
@@ -263,6 +263,25 @@ def test_a_token_is_satisfied_when_replayed_and_not_before(lsn_replayed, replay_
     lsn_replayed()
     with with_token(token):
         assert Article.objects.get(pk=created.pk)._state.db == "replica"
+
+
+def test_a_position_past_4_gib_of_wal():
+    assert bytes_of_wal("1A/2B3C4D8") == 0x1A_02B3_C4D8
+
+
+@replicated
+def test_a_token_is_where_postgresql_says_the_primary_is():
+    def position() -> int:
+        cursor.execute("SELECT pg_current_wal_insert_lsn() - '0/0'")
+        return int(cursor.fetchone()[0])
+
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint()")
+        server = cursor.fetchone()
+        before, token, after = position(), primary_token(), position()
+    assert (token.system, token.timeline) == server
+    # Floored by a header at most.
+    assert before - SEGMENT_HEADER <= token.lsn <= after
 
 
 @replicated

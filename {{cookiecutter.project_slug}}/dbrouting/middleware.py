@@ -18,7 +18,7 @@ from dbrouting.tokens import SessionToken, parse
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # For clients without cookies: in each answer that has one, to be sent with the next request (several: with commas).
 HEADER = "Consistency-Token"
-# request.headers would make a dictionary of all headers, 20 microseconds of each request, to look up this one.
+# Not by request.headers, which makes a dictionary of all headers, for each request, to look up this one.
 META = "HTTP_CONSISTENCY_TOKEN"
 
 

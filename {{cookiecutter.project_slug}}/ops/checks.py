@@ -18,6 +18,14 @@ from ops import topology
 from ops.budget import DEFAULTS, Limits, budget, limits_in
 
 
+# Sessions of a node, and those that are not for everybody: the superuser's, and since 16 pg_use_reserved_connections'.
+ROOM = """
+SELECT current_setting('max_connections')::int,
+       current_setting('superuser_reserved_connections')::int
+       + coalesce(current_setting('reserved_connections', true)::int, 0)
+"""
+
+
 @register()
 def combinations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """The combinations that the template refuses."""
@@ -104,8 +112,7 @@ def servers_are_as_chosen(
 
 def _server(alias: str) -> list[CheckMessage]:
     with connect(alias) as connection:
-        names = ("max_connections", "superuser_reserved_connections")
-        row = connection.execute("SELECT current_setting(%s)::int, current_setting(%s)::int", names).fetchone()
+        row = connection.execute(ROOM).fetchone()
     assert row  # a SELECT without FROM has one
     pooler = topology.pgbouncer("SHOW CONFIG", alias)
     config = {setting["key"]: setting["value"] for setting in pooler or []}
@@ -128,7 +135,9 @@ def _pooler(alias: str, default_mode: str) -> list[CheckMessage]:
         return []  # by an entry for any name, which nobody has connected to yet
     # Statement mode is for replicas.
     mode = "transaction" if settings.POOL_MODE == "statement" and alias == routing().PRIMARY else settings.POOL_MODE
-    sizes = {"pool_size": "POOL_SIZE", "reserve_pool_size": "RESERVE_POOL_SIZE"}
+    # Before PgBouncer 1.24 it was reserve_pool.
+    reserve = "reserve_pool_size" if "reserve_pool_size" in runs else "reserve_pool"
+    sizes = {"pool_size": "POOL_SIZE", reserve: "RESERVE_POOL_SIZE"}
     wanted = {"POOL_MODE": mode, **{size: os.environ.get(size, DEFAULTS[size]) for size in sizes.values()}}
     has = {"POOL_MODE": runs["pool_mode"] or default_mode, **{sizes[column]: str(runs[column]) for column in sizes}}
     return [

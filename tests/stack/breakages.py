@@ -4,11 +4,11 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 from articles.models import Article
-from dbrouting.monitor import connect
+from dbrouting.monitor import configured, connect
 
 ALIAS = os.environ["ALIAS"]
 
@@ -108,16 +108,33 @@ def django_iterator(one, other):
         return len(seen + list(rows)) == articles.count()
 
 
+def one_more_than_servers(one, other):
+    """As persistent connections would be: they have asked once, and stay."""
+    with ExitStack() as idle:
+        for _ in range(int(os.environ["POOL_SIZE"]) + int(os.environ["RESERVE_POOL_SIZE"])):
+            value(idle.enter_context(connect(ALIAS)), "SELECT 1")
+        return value(one, "SELECT 1")
+
+
+def a_test_database(one, other):
+    """As the test runner does, to create it."""
+    configured["test"] = configured[ALIAS] | {"NAME": "test_site"}
+    with connect("test"):
+        return "there is one"
+
+
 def outcome(attempt) -> object:
     with connect(ALIAS) as one, connect(ALIAS) as other:
         try:
             return attempt(one, other)
         except psycopg.Error as error:
-            return str(error).strip().splitlines()[0]
+            # Without the address, where there was no connection yet.
+            return str(error).strip().splitlines()[0].split("FATAL:")[-1].strip()
 
 
 ATTEMPTS = (
     begin, set_for_the_session, set_local, advisory_lock, advisory_xact_lock, listen, temporary_table,
     temporary_table_in_a_transaction, sql_prepare, protocol_prepare, cursor_with_hold, django_iterator,
+    one_more_than_servers, a_test_database,
 )  # fmt: skip
 print(json.dumps({attempt.__name__: outcome(attempt) for attempt in ATTEMPTS}))

@@ -42,6 +42,7 @@ class Load:
         return self
 
     def __exit__(self, *error: object) -> None:
+        assert all(thread.is_alive() for thread in self._threads), "a client has given up: its traceback is above"
         self.over = True
         for thread in self._threads:
             thread.join()

@@ -54,8 +54,9 @@ def test_no_request_fails_while_the_schema_changes(stack: Stack) -> None:
         before = "0001_initial"
         for name, operation in OPERATIONS.items():
             eventually(lambda: prepared(stack) >= 3, patience=60)
-            seen = len(load.failures)
+            seen, asked = len(load.failures), load.requests
             migrate(stack, name, operation, before)
             time.sleep(5)
             failed[name], before = load.failures[seen:], name
+            assert load.requests - asked > 100
     assert failed == {name: [] for name in OPERATIONS}, stack.logs("web")[-5000:]

@@ -50,8 +50,8 @@ test-devstack: $(VENV)/installed
 test-stack: $(VENV)/installed
 	$(VENV)/bin/pytest -m stack -rs
 
-# What each pooling choice is worth: about 50 minutes, and needs a Docker Engine. Stopped, it goes on where it was. The quick
-# one is one round of the most important, and only prints.
+# What each pooling choice is worth: about 70 minutes, and needs a Docker Engine. Stopped, it goes on where it was. The quick
+# one, about 6 minutes, is one round of the most important, and only prints.
 bench: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.pooling
 

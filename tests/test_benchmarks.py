@@ -1,5 +1,6 @@
 """What is published is what was measured: tables and figures follow from the samples beside them."""
 
+import re
 import shutil
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +26,14 @@ def test_tables_and_figure_follow_from_the_samples(name: str, tmp_path: Path) ->
     report.write((BENCHMARKS / "results" / f"{name}.jsonl").read_text(), tmp_path, again)
     assert again.read_text() == readme.read_text()
     assert (tmp_path / f"{name}.svg").read_text() == (BENCHMARKS / "results" / f"{name}.svg").read_text()
+
+
+def test_each_figure_of_the_guide_is_one_of_the_tables() -> None:
+    guide = (BENCHMARKS.parent / "docs" / "pooling.md").read_text()
+    tables = PUBLISHED["pooling"][1].read_text()
+    figures = re.findall(r"[\d.,]+ \([\d.,]+–[\d.,]+\)", guide)
+    assert len(figures) > 20
+    assert [figure for figure in figures if figure not in tables] == []
 
 
 @pytest.mark.parametrize("one", plan.SETS.values(), ids=plan.SETS)

@@ -13,7 +13,8 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.pooling import report
 from benchmarks.pooling.memory import memory
 from benchmarks.pooling.plan import CROWD_ROUNDS, CROWDS, DATABASE, QUICK, SETS
-from tests.baking import edit_env
+from tests.baking import PROJECT, edit_env
 from tests.stack.stack import Stack
 
 HERE = Path(__file__).resolve().parent
@@ -113,11 +114,39 @@ class Bench:
     def sets(self, names: list[str]) -> None:
         rounds, seconds, quick = self.options.rounds, self.options.seconds, "quick" if self.options.quick else ""
         for name in names:
+            if SETS[name].apart and self.processors == 1:
+                self.describe(f"Left out, for want of processors: {SETS[name].title}")
+                continue
             self.describe(SETS[name].title)
             arguments = (name, str(rounds), str(seconds), quick)
             done = "".join(json.dumps(sample) + "\n" for sample in self.samples)
-            for line in self.in_container("/bench/in_container/run.py", *arguments, stdin=done):
-                self.keep(line)
+            with self.apart() if SETS[name].apart else nullcontext():
+                for line in self.in_container("/bench/in_container/run.py", *arguments, stdin=done):
+                    self.keep(line)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """The first half of the processors for the sites and their load, the others for PgBouncer and PostgreSQL."""
+        bench = self.stack.container("bench")
+        others = set(self.stack.compose("ps", "--quiet").stdout.split()) - {bench}
+        half = self.processors // 2
+        pin(0, half - 1, bench)
+        pin(half, self.processors - 1, *others)
+        try:
+            yield
+        finally:
+            pin(0, self.processors - 1, bench, *others)
+
+    @cached_property
+    def processors(self) -> int:
+        """That containers can be bound to; 1 if they cannot."""
+        number = int(subprocess.check_output(["docker", "info", "--format", "{{.NCPU}}"]))
+        try:
+            pin(0, number - 1, self.stack.container("bench"))
+        except subprocess.CalledProcessError as error:
+            self.progress.console.print(f"No processors apart: {error.stderr.strip()}")
+            return 1
+        return number
 
     def micro(self) -> None:
         if any(not counted(sample) for sample in self.samples):
@@ -152,6 +181,11 @@ class Bench:
                     self.keep(json.dumps({"set": "crowd", "round": number, "host": host} | json.loads(line)))
 
 
+def pin(first: int, last: int, *containers: str) -> None:
+    command = ["docker", "update", f"--cpuset-cpus={first}-{last}", *containers]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
 def cell(sample: dict[str, Any]) -> tuple[str, int, str, int]:
     return sample["set"], sample["round"], sample["work"], sample["clients"]
 
@@ -168,9 +202,11 @@ def turns(options: argparse.Namespace) -> int:
 
 
 def code() -> str:
-    """Changes with whatever decides what is measured, and how."""
-    files = sorted([HERE / "plan.py", HERE / "compose.yaml", *(HERE / "in_container").glob("*.*")])
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    """Changes with whatever decides what is measured, and how: these files, and the project's."""
+    of = {".py", ".lua", ".ini", ".yaml", ".sh", ".sql", ".conf", ".txt", ""}
+    files = {path for root in (HERE, PROJECT) for path in root.rglob("*") if path.is_file() and path.suffix in of}
+    files -= {HERE / "report.py", *(PROJECT / "tests").iterdir()}
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:12]
 
 
 def machine(stack: Stack, options: argparse.Namespace) -> str:

@@ -16,7 +16,7 @@ from benchmarks.pooling.plan import CROWDS, DEFAULT, FEW, FIRST, KEPT, PER_REQUE
 Cell = tuple[str, int]
 # The generated one, where a table has every choice.
 GENERATED = "gthread, persistent, transaction"
-DEFAULTS = ("default-0", "default-1", "page")
+DEFAULTS = ("default-0", "default-1", "apart", "page")
 
 
 class Results:
@@ -66,14 +66,19 @@ class Results:
 
 
 def verdict(ratios: list[float]) -> str:
-    """A ranking counts only if it holds in every round."""
+    """A ranking counts only if it holds in every one of at least five rounds."""
+    if len(ratios) < 5:
+        return "too few rounds to tell"
     if all(ratio > 1 for ratio in ratios):
         return "more"
     return "less" if all(ratio < 1 for ratio in ratios) else "no difference"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
+    """Nothing, if nothing of it was measured."""
+    head, rows = list(head), list(rows)
+    if not rows or len(head) == 1:
+        return ""
     lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -83,7 +88,7 @@ def name(cell: Cell) -> str:
 
 
 def place(plan: Set) -> str:
-    return {"default-1": ", 1 ms", "distance-5": ", 5 ms"}.get(plan.name, "")
+    return {"default-1": ", 1 ms", "distance-5": ", 5 ms", "apart": ", apart"}.get(plan.name, "")
 
 
 def failures(results: Results, plan: Set, site: Site, cell: Cell) -> str:
@@ -104,11 +109,11 @@ def measured(results: Results, plan: Set) -> str:
             shown = f"{median(rate):,.0f}/s, {spread(ratios, 1)}, {p99:,.0f} ms" if ratios else ""
             row.append(shown + failures(results, plan, site, cell))
         rows.append(row)
-    return table([plan.title, *map(name, columns)], rows) if columns else ""
+    return table([plan.title, *map(name, columns)], rows)
 
 
 def defaults(results: Results) -> str:
-    return "\n\n".join(measured(results, SETS[of]) for of in DEFAULTS)
+    return "\n\n".join(filter(None, (measured(results, SETS[of]) for of in DEFAULTS)))
 
 
 def against(results: Results) -> str:
@@ -145,7 +150,8 @@ def matrix(results: Results) -> str:
                 shown += " ≈"
             row.append(shown + failures(results, plan, site, cell))
         rows.append(row)
-    return table(["worker, strategy, way", *(name(cell) + place(plan) for plan, cell in columns)], rows)
+    head = ["worker, strategy, way", *(name(cell) + place(plan) for plan, cell in columns)]
+    return table(head, rows)
 
 
 def pairs(results: Results, of: str, choices: Iterable[tuple[str, str, str]], without: str, with_: str) -> str:
@@ -159,6 +165,8 @@ def pairs(results: Results, of: str, choices: Iterable[tuple[str, str, str]], wi
 
 
 def threads(results: Results) -> str:
+    if not results.of("threads"):
+        return ""
     rows = []
     for worker in ("gthread", "gevent", "asgi"):
         for rtt in (0, 5):
@@ -193,7 +201,8 @@ def crowd(results: Results) -> str:
             waited = spread([turn["burst_waited_ms"] for turn in turns], 1) if way == "PgBouncer" else ""
             rows.append([f"{len(turns)} × {clients:,}", way, *sums, *times, waited])
     errors = sorted({error for turn in results.of("crowd") for error in turn["errors"]})
-    return table(head, rows) + "\n\nWhat was said to those who were refused: " + "; ".join(f"`{one}`" for one in errors)
+    said = "What was said to those who were refused: " + "; ".join(f"`{one}`" for one in errors)
+    return f"{table(head, rows)}\n\n{said}" if rows else ""
 
 
 PARTS = {
@@ -218,7 +227,8 @@ def about(results: Results) -> str:
 
 
 def markdown(results: Results) -> str:
-    return "\n\n".join([about(results), *(part(results) for part in PARTS.values())])
+    """Of what was measured."""
+    return "\n\n".join(filter(None, [about(results), *(part(results) for part in PARTS.values())]))
 
 
 def panel(results: Results, of: str, cell: Cell, title: str, only: str = "") -> Panel:
@@ -242,12 +252,14 @@ def svg(results: Results) -> str:
         panel(results, "default-1", read, "The same, 1 ms away"),
         panel(results, "default-0", atomic, "Three reads in atomic()"),
         panel(results, "default-0", write, "One INSERT"),
+        panel(results, "apart", read, "PgBouncer and databases apart"),
+        panel(results, "page", ("page", 64), "A whole page"),
     ]
     for worker in ("gthread", "gevent", "asgi"):
         panels.append(panel(results, "choices", read, f"{worker}, loopback", f"{worker}, "))
         panels.append(panel(results, "distance-5", read, f"{worker}, 5 ms away", f"{worker}, "))
     title = f"Requests a second in relation to a connection for each: medians of {results.machine['rounds']} rounds, 64 clients"
-    return figure(title, panels, labels=275)
+    return figure(title, [panel for panel in panels if any(values for _, values, _ in panel.rows)], labels=275)
 
 
 def write(text: str, directory: Path, readme: Path) -> None:

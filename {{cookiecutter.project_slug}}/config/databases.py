@@ -17,7 +17,7 @@ REPLICA_ENGINES = {
     GEVENT_POOL: "config.backends.geventpool_replica",
 }
 
-# Seconds. Long against a login, 6 to 9 ms (measured, as are the figures below: docs/pooling.md of the template), short
+# Seconds. Long against a login, 8 to 14 ms (measured, as are the figures below: docs/pooling.md of the template), short
 # against PgBouncer's server_lifetime.
 PERSISTENT_MAX_AGE = 600
 
@@ -54,8 +54,8 @@ def connection_settings(
     Prepared statements (`prepared_statements`) are for connections that outlive a request, in every pool mode:
     PgBouncer follows them (max_prepared_statements) for libpq 17 and newer. What is bound on the client cannot be
     prepared, so they come with Django's server_side_binding and what it cannot do: a parameter both in SELECT and in
-    GROUP BY (https://code.djangoproject.com/ticket/34255), INTERVAL %s. They gain nothing that shows under gthread,
-    1.03 (0.93 to 1.37) times the requests, and 1.08 under gevent. Hence they are not the default.
+    GROUP BY (https://code.djangoproject.com/ticket/34255), INTERVAL %s. Hence they are not the default, though they
+    give 1.08 (1.04 to 1.11) times the requests on persistent connections through transaction mode.
     config/backends/prepared.py keeps a schema change from breaking them.
 
     persistent with gevent or asgi is refused by the checks in ops/checks.py: their threads do not live on.

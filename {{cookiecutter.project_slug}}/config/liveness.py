@@ -1,5 +1,5 @@
 """Is a connection that was kept open still one? Asked of its socket, where Django asks the server: no round trip.
-It takes 1 microsecond, where the query takes 52 directly and 205 through PgBouncer.
+It takes 2 microseconds, where the query takes 130 directly and 201 through PgBouncer.
 
 A server or pooler that is gone has closed the connection, and then the socket is readable; so it is if a notice waits.
 Only then the query decides. A socket cannot tell that a network has gone silent: TCP's keepalive finds that within 45 s

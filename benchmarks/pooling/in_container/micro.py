@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 from config.liveness import is_quiet
 from connecting import SQL, connect
+from dbrouting.tokens import POSITION
 from plan import relays
 from run import HERE, process, relayed
 from works import ARTICLES, slug
@@ -63,6 +64,7 @@ def steps() -> dict[str, tuple[int, Callable[[], Any]]]:
         "a row by its index: direct, prepared": (300, asking("primary", prepared=True)),
         "a row by its index: PgBouncer": (300, asking("pgbouncer", prepared=False)),
         "a row by its index: PgBouncer, prepared": (300, asking("pgbouncer", prepared=True)),
+        "the position for a visitor's token: PgBouncer": (300, lambda: pooled.execute(POSITION)),
         "health check, a query: direct": (300, lambda: direct.execute("SELECT 1")),
         "health check, a query: PgBouncer": (300, lambda: pooled.execute("SELECT 1")),
         "health check, the socket": (3000, lambda: is_quiet(pooled)),

@@ -1,4 +1,4 @@
-"""One set: starts its sites and asks them in turn, round after round. Prints a line of JSON for each turn.
+"""One set: in each round starts its sites and asks them in turn. Prints a line of JSON for each turn.
 
 usage: run.py SET ROUNDS SECONDS QUICK < the turns that are done already, lines of JSON
 """
@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -37,12 +39,8 @@ def process(*command: str | Path, **env: str) -> Iterator["subprocess.Popen[byte
         yield running
     finally:
         with suppress(ProcessLookupError):  # it has died, and whoever waits for it tells why
-            os.killpg(running.pid, signal.SIGTERM)
-        try:
-            running.wait(20)
-        except subprocess.TimeoutExpired:
             os.killpg(running.pid, signal.SIGKILL)
-            running.wait()
+        running.wait()
         log.close()
 
 
@@ -104,11 +102,9 @@ def ask(port: int, work: str, clients: int, seconds: int) -> dict[str, Any]:
     return found
 
 
-def run(plan: Set, rounds: int, seconds: int, quick: bool, done: set[tuple[Any, ...]]) -> None:
-    turns = list(plan.turns(rounds, quick=quick))
-    todo = [turn for turn in turns if (turn.round, turn.one, turn.site.name, turn.work, turn.clients) not in done]
-    if not todo:
-        return
+@contextmanager
+def running(plan: Set) -> Iterator[dict[str, int]]:
+    """:returns: the port of each site"""
     with ExitStack() as stack:
         for rtt in (1, 5):
             if any(f"127.0.0.1:60{rtt}" in site.env["DATABASE_URL"] for site in plan.sites):
@@ -117,16 +113,25 @@ def run(plan: Set, rounds: int, seconds: int, quick: bool, done: set[tuple[Any, 
         servers = {site.name: stack.enter_context(gunicorn(site, ports[site.name])) for site in plan.sites}
         for site in plan.sites:
             wait_for(site, ports[site.name], servers[site.name])
-            # Both processes, all threads: the first request of each opens a connection, and imports.
-            for work in sorted({turn.work for turn in turns} & set(site.works)):
-                ask(ports[site.name], work, 16, 1)
-        for turn in todo:
-            wait_until_quiet()
-            # With 512, whoever serves many at once has answered nobody in the first seconds.
-            lasts = seconds * (4 if turn.clients > 100 else 1)
-            about = {"set": plan.name, "round": turn.round, "pass": turn.one, "site": turn.site.name}
-            asked = {"work": turn.work, "clients": turn.clients}
-            print(json.dumps(about | asked | ask(ports[turn.site.name], turn.work, turn.clients, lasts)), flush=True)
+        # Both processes, all threads: the first request of each opens a connection, and imports.
+        with ThreadPoolExecutor(len(plan.sites)) as clients:
+            seconds = 1 + len(plan.sites) // 8
+            list(clients.map(lambda site: ask(ports[site.name], site.works[0], 16, seconds), plan.sites))
+        yield ports
+
+
+def run(plan: Set, rounds: int, seconds: int, quick: bool, done: set[tuple[Any, ...]]) -> None:
+    turns = plan.turns(rounds, quick=quick)
+    todo = [turn for turn in turns if (turn.round, turn.one, turn.site.name, turn.work, turn.clients) not in done]
+    # Each round has processes of its own: two of the same site may differ by a tenth, as long as they live.
+    for number, of_round in groupby(todo, key=lambda turn: turn.round):
+        with running(plan) as ports:
+            for turn in of_round:
+                wait_until_quiet()
+                about = {"set": plan.name, "round": number, "pass": turn.one, "site": turn.site.name}
+                asked = {"work": turn.work, "clients": turn.clients}
+                answers = ask(ports[turn.site.name], turn.work, turn.clients, seconds * turn.length)
+                print(json.dumps(about | asked | answers), flush=True)
 
 
 def relayed(rtt: int) -> list[str]:

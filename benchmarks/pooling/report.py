@@ -259,7 +259,7 @@ def svg(results: Results) -> str:
         panels.append(panel(results, "choices", read, f"{worker}, loopback", f"{worker}, "))
         panels.append(panel(results, "distance-5", read, f"{worker}, 5 ms away", f"{worker}, "))
     title = f"Requests a second in relation to a connection for each: medians of {results.machine['rounds']} rounds, 64 clients"
-    return figure(title, [panel for panel in panels if any(values for _, values, _ in panel.rows)], labels=275)
+    return figure(title, [panel for panel in panels if any(values for _, values, _ in panel.rows)], labels=300)
 
 
 def write(text: str, directory: Path, readme: Path) -> None:

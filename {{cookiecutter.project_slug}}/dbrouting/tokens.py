@@ -14,7 +14,7 @@ from dbrouting.monitor import Sample
 NOWHERE = 2**64 - 1
 
 # One round trip. What commits is written before this position; a replica that has replayed it shows the commit.
-# Texts, as they come: to plan the functions that would make numbers of them takes PostgreSQL as long as a third of this.
+# Texts, as they come: to plan functions that make numbers of them takes PostgreSQL a third of the time that this takes.
 POSITION = """
 SELECT (pg_control_system()).system_identifier, pg_walfile_name(lsn), lsn,
        current_setting('wal_block_size'), current_setting('wal_segment_size')

@@ -17,7 +17,6 @@ from dbrouting.monitor import connect
 from ops import topology
 from ops.budget import DEFAULTS, Limits, budget, limits_in
 
-
 # Sessions of a node, and those that are not for everybody: the superuser's, and since 16 pg_use_reserved_connections'.
 ROOM = """
 SELECT current_setting('max_connections')::int,

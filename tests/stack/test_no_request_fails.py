@@ -42,10 +42,11 @@ class Load:
         return self
 
     def __exit__(self, *error: object) -> None:
-        assert all(thread.is_alive() for thread in self._threads), "a client has given up: its traceback is above"
+        alive = [thread.is_alive() for thread in self._threads]
         self.over = True
         for thread in self._threads:
             thread.join()
+        assert all(alive), "a client has given up: its traceback is above"
 
     def _client(self, articles: list[str]) -> None:
         site = f"http://127.0.0.1:{self.stack.port}"

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import requests
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
@@ -106,7 +107,8 @@ class Editor:
         """And waits for the next page: a POST takes its time."""
         button = self.window.find_element(By.CSS_SELECTOR, selector)
         button.click()
-        WebDriverWait(self.window, 20).until(staleness_of(button))
+        # While the pages change, Chrome's driver may answer with an error of its own (SeleniumHQ/selenium#15401): ask again.
+        WebDriverWait(self.window, 20, ignored_exceptions=[WebDriverException]).until(staleness_of(button))
 
     def sends(self, button: str = "input[type=submit]", **fields: str) -> None:
         for name, value in fields.items():

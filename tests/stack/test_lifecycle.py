@@ -285,14 +285,19 @@ def test_a_choice_that_what_runs_does_not_fit_is_told(stack: Stack, choices: dic
         assert message in str(error.value)
 
 
-def test_a_server_that_the_choices_do_not_fit_is_told(stack: Stack) -> None:
-    """The files say 100 sessions; somebody has changed the node itself."""
-    stack.psql("primary", "ALTER SYSTEM SET max_connections = 30")
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [("max_connections = 30", "30, 3 of them reserved"), ("reserved_connections = 80", "100, 83 of them reserved")],
+)
+def test_a_server_that_the_choices_do_not_fit_is_told(stack: Stack, setting: str, told: str) -> None:
+    """The files say 100 sessions, 3 of them reserved; somebody has changed the node itself."""
+    stack.psql("primary", f"ALTER SYSTEM SET {setting}")
     stack.compose("restart", "primary")
     stack.compose("up", "--detach", "--wait")
-    with pytest.raises(ComposeError, match=r"\(ops\.E016\) default, as it runs: PgBouncer may open 25 connections"):
+    message = rf"\(ops\.E016\) default, as it runs: PgBouncer may open 25 connections to a node .*, which has {told}"
+    with pytest.raises(ComposeError, match=message):
         stack.manage("check", "--database", "default")
-    stack.psql("primary", "ALTER SYSTEM RESET max_connections")
+    stack.psql("primary", "ALTER SYSTEM RESET ALL")
     stack.compose("restart", "primary")
     stack.compose("up", "--detach", "--wait")
     assert "no issues" in stack.manage("check", "--database", "default")

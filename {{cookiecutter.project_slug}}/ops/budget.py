@@ -26,7 +26,7 @@ DEFAULTS = {
 class Limits:
     """:param max_client_conn: clients that PgBouncer lets in
     :param max_connections: sessions of one PostgreSQL node
-    :param reserved: those of them that only a superuser gets
+    :param reserved: those of them that not everybody gets: superusers, and since 16 pg_use_reserved_connections
     """
 
     max_client_conn: int
@@ -118,7 +118,7 @@ class Budget:
             yield Problem(
                 6,
                 f"PgBouncer may open {self.servers} connections to a node (POOL_SIZE + RESERVE_POOL_SIZE), which has "
-                f"{self.limits.max_connections}, {self.limits.reserved} for superusers: that leaves {self.left}, and "
+                f"{self.limits.max_connections}, {self.limits.reserved} of them reserved: that leaves {self.left}, and "
                 f"migrations, monitoring and you need {SPARE}.",
                 "Lower POOL_SIZE or RESERVE_POOL_SIZE in .env, or raise max_connections in postgres/postgresql.conf, "
                 "build again, and restart the nodes.",
@@ -138,8 +138,8 @@ class Budget:
             yield Problem(
                 9,
                 f"Without PgBouncer the site may open {self.without_pooler} connections to it, and there is room for "
-                f"{room}: max_connections is {self.limits.max_connections}, {self.limits.reserved} of them are for "
-                f"superusers, and {SPARE} for migrations, monitoring and you.",
+                f"{room}: max_connections is {self.limits.max_connections}, {self.limits.reserved} of them reserved, "
+                f"and {SPARE} are for migrations, monitoring and you.",
                 "Reach it through PgBouncer (DATABASE_URL), take CONNECTION_STRATEGY=pool, or lower WEB_WORKERS, "
                 "WEB_THREADS or WEB_CONNECTIONS, in .env.",
             )

@@ -149,6 +149,20 @@ def test_the_check_that_asks_postgresql():
     assert error.msg.startswith("default, as it runs: Without PgBouncer the site may open 120 connections")
 
 
+@pytest.mark.parametrize("reserve", ["reserve_pool", "reserve_pool_size"])
+def test_pools_are_compared_in_old_and_new_pgbouncer(reserve):
+    """Before PgBouncer 1.24 the column had another name."""
+    name = settings.DATABASES["default"]["NAME"]
+    rows = [{"name": name, "pool_mode": None, "pool_size": 20, reserve: 7}]
+    with (
+        mock.patch.object(topology, "pgbouncer", return_value=rows),
+        mock.patch.object(settings, "POOL_MODE", "session"),
+        mock.patch.dict(os.environ, ENV),
+    ):
+        (error,) = checks._pooler("default", default_mode="session")
+    assert error.msg == "PgBouncer pools default with RESERVE_POOL_SIZE=7, and .env says 5."
+
+
 def test_a_server_that_does_not_answer_is_a_warning():
     with mock.patch.dict(configured, {"default": {**configured["default"], "HOST": "127.0.0.1", "PORT": 1}}):
         (warning,) = checks.servers_are_as_chosen(None, databases=["default"])

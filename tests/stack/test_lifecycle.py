@@ -226,6 +226,12 @@ def test_a_replica_that_lags_is_unhealthy(stack: Stack) -> None:
     eventually(lambda: stack.compose(*check, check=False).returncode == 0)
 
 
+def test_a_migration_that_was_killed_before_it_was_recorded_is_not_run_again(stack: Stack) -> None:
+    stack.psql("primary", "DELETE FROM django_migrations WHERE app = 'articles'")
+    stack.compose("up", "--detach", "--wait")
+    stack.assert_whole()
+
+
 def test_a_regretted_pool_mode_takes_effect_without_generating_again(stack: Stack) -> None:
     def modes() -> dict[str, str]:
         return {

@@ -145,7 +145,9 @@ class Attacker:
 
     def promote(self, replica: str) -> None:
         """It takes writes from now on, as a second primary."""
-        self.stack.psql(replica, "SELECT pg_promote()")
+        # One that waits is itself in the way: replay stops at what its snapshot may see, and then cancels it.
+        self.stack.psql(replica, "SELECT pg_promote(wait => false)")
+        eventually(lambda: self.stack.psql(replica, "SELECT pg_is_in_recovery()") == "f")
         time.sleep(2)
         subprocess.run(["ops/reseed", replica], cwd=self.stack.project, check=True, capture_output=True)
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.stack.stack import Stack
 
-KILLS = int(os.environ.get("FIRST_BOOT_KILLS", "30"))
+KILLS = int(os.environ.get("FIRST_BOOT_KILLS", "15"))
 SEED = int(os.environ.get("FIRST_BOOT_SEED", str(random.randrange(10**6))))
 
 

@@ -67,10 +67,10 @@ print(json.dumps(entries))
 """
 
 
-def keeps_connections(answers: dict[str, str]) -> bool:
-    """Threads keep none through session mode, where the first would hold every server; a pool is bounded and may."""
+def strategy_in_effect(answers: dict[str, str]) -> str:
+    """Through session mode a thread would hold its server even while idle: there, persistent is per-request."""
     strategy = answers["connection_strategy"]
-    return strategy == "pool" or (strategy == "persistent" and answers["pool_mode"] != "session")
+    return "per-request" if (strategy, answers["pool_mode"]) == ("persistent", "session") else strategy
 
 
 @pytest.fixture(scope="module", params=CHOSEN.values(), ids=CHOSEN.keys())
@@ -205,7 +205,7 @@ def test_the_budget_holds(chosen: tuple[Stack, dict[str, str]]) -> None:
     assert shown
     processes, budget = map(int, shown.groups())
     # With requests enough, what is kept open is all open.
-    least = budget // 2 if keeps_connections(answers) else processes
+    least = processes if strategy_in_effect(answers) == "per-request" else budget // 2
     clients, servers = [], []
     stack.an_article()
     with ThreadPoolExecutor(32) as visitors:
@@ -262,9 +262,7 @@ def test_pgbouncer_has_the_chosen_modes(chosen: tuple[Stack, dict[str, str]]) ->
 
 def test_django_has_the_settings_of_the_table(chosen: tuple[Stack, dict[str, str]]) -> None:
     stack, answers = chosen
-    engine, max_age, checks, options = TABLE[answers["connection_strategy"], answers["web_worker"]]
-    if not keeps_connections(answers):
-        max_age, checks = 0, False
+    engine, max_age, checks, options = TABLE[strategy_in_effect(answers), answers["web_worker"]]
     names = {"default": stack.slug, "replica": "replica_1" if stack.replicas else stack.slug}
     names |= {"replica_2": "replica_2", "replica_3": "replica_3"}
     aliases = list(names)[: 1 + max(1, len(stack.replicas))]

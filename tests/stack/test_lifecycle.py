@@ -246,6 +246,19 @@ def test_a_regretted_pool_mode_takes_effect_without_generating_again(stack: Stac
         assert stack.shell(cursors) == str(mode != "session")
 
 
+def test_a_pooler_restarted_in_session_mode_is_not_long_away(stack: Stack) -> None:
+    """It lets nobody in until its clients have left, and the site's samplers stay."""
+    stack.edit_env(POOL_MODE="session")
+    stack.compose("up", "--detach", "--wait")
+    eventually(lambda: stack.get("/readyz").json()["status"] == "ok", patience=10)
+    with subprocess.Popen(["docker", "compose", "restart", "--no-deps", "pgbouncer"], cwd=stack.project) as restarting:
+        eventually(lambda: stack.get("/").status_code == 500)
+        eventually(lambda: stack.get("/").status_code == 200, patience=15)
+    assert restarting.returncode == 0
+    stack.edit_env(POOL_MODE="transaction")
+    stack.compose("up", "--detach", "--wait")
+
+
 def test_a_regretted_number_of_replicas(stack: Stack) -> None:
     stack.edit_env(REPLICAS="2")
     stack.compose("up", "--detach", "--wait")

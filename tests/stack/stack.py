@@ -55,7 +55,7 @@ class Stack:
     def down(self) -> None:
         """With its volumes and images, of services in no active profile too."""
         self.compose(
-            "--profile", "*", "down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "10", check=False
+            "--profile", "*", "down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "0", check=False
         )
 
     def edit_env(self, **values: str) -> None:
@@ -90,6 +90,13 @@ class Stack:
         psql = ["psql", "-X", "--csv", "-h", "/run/pgbouncer", "-U", "pgbouncer", "-d", "pgbouncer", "-c", command]
         header, *rows = self.compose("exec", "-T", "pgbouncer", *psql).stdout.strip().splitlines()
         return [dict(zip(header.split(","), row.split(","), strict=False)) for row in rows]
+
+    def clients(self) -> int:
+        """Connections of the site to PgBouncer, whose own health check logs in as the site does, for an instant."""
+        return sum(
+            row["user"] == "app" and row["database"] != "pgbouncer" and row["addr"] != "127.0.0.1"
+            for row in self.pgbouncer("SHOW CLIENTS")
+        )
 
     def kill_backend(self, node: str) -> None:
         """kill -9 of a process that serves the site: the server cannot know what it has done to the shared memory."""

@@ -52,11 +52,6 @@ def slow(stack: Stack, seconds: int) -> Iterator[None]:
         assert locking.wait() == 0
 
 
-def clients(stack: Stack) -> int:
-    """Of PgBouncer, from the site."""
-    return sum(row["database"] == stack.slug and row["user"] == "app" for row in stack.pgbouncer("SHOW CLIENTS"))
-
-
 def test_who_leaves_before_the_page_is_there_takes_no_connection_along(stack: Stack) -> None:
     with slow(stack, 8):
         visitors = [socket.create_connection(("127.0.0.1", stack.port)) for _ in range(16)]
@@ -69,7 +64,7 @@ def test_who_leaves_before_the_page_is_there_takes_no_connection_along(stack: St
     assert {stack.get("/").status_code for _ in range(20)} == {200}
     assert time.monotonic() - started < 8, "they waited for a pool"
     if stack.env("CONNECTION_STRATEGY") == "per-request":
-        eventually(lambda: clients(stack) == 0, patience=5)
+        eventually(lambda: stack.clients() == 0, patience=5)
 
 
 def test_no_more_connections_at_once_than_the_budget_counts(stack: Stack) -> None:
@@ -77,5 +72,5 @@ def test_no_more_connections_at_once_than_the_budget_counts(stack: Stack) -> Non
         with slow(stack, 4):
             answers = [visitors.submit(stack.get, "/") for _ in range(40)]
             time.sleep(2)
-            assert 1 < clients(stack) <= BOUNDS[stack.env("CONNECTION_STRATEGY")]
+            assert 1 < stack.clients() <= BOUNDS[stack.env("CONNECTION_STRATEGY")]
         assert {answer.result().status_code for answer in answers} == {200}

@@ -14,7 +14,7 @@ import pytest
 
 from tests.stack.stack import ComposeError, Stack, eventually
 
-# The defaults, then each other answer beside them; what the prompts refuse is answered together.
+# The defaults, then every other answer; what the prompts refuse is answered together.
 CHOSEN = {
     "defaults": {},
     "session": {"pool_mode": "session"},
@@ -24,10 +24,8 @@ CHOSEN = {
     "asgi": {"web_worker": "asgi", "connection_strategy": "pool"},
     "pool": {"connection_strategy": "pool"},
     "per request": {"connection_strategy": "per-request"},
-    "PostgreSQL 17": {"postgres_version": "17"},
     "no replica": {"replicas": "0"},
-    "two replicas": {"replicas": "2"},
-    "three replicas": {"replicas": "3"},
+    "PostgreSQL 17, three replicas": {"postgres_version": "17", "replicas": "3"},
     "synchronous": {"synchronous_commit": "on"},
     "applied, 17, statement, asgi": {
         "synchronous_commit": "remote_apply",
@@ -211,8 +209,7 @@ def test_the_budget_holds(chosen: tuple[Stack, dict[str, str]]) -> None:
     with ThreadPoolExecutor(32) as visitors:
         visits = [visitors.submit(visit, stack, number) for number in range(100)]
         while not all(one.done() for one in visits):
-            connected = stack.pgbouncer("SHOW CLIENTS")
-            clients.append(sum(row["user"] == "app" and row["database"] != "pgbouncer" for row in connected))
+            clients.append(stack.clients())
             opened = Counter(row["database"] for row in stack.pgbouncer("SHOW SERVERS") if row["user"] == "app")
             servers.append(max(opened.values(), default=0))
     for one in visits:

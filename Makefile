@@ -42,13 +42,13 @@ test-fast: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/shellcheck .ci/run tests/engine/install tests/engine/debian-mirror tests/base_images/build
-	$(VENV)/bin/pytest -n 2 -m "not stack and not devstack" -rs
+	$(VENV)/bin/pytest -n 2 -rs tests/fast
 
 test-devstack: $(VENV)/installed
-	$(VENV)/bin/pytest -m devstack -rs
+	$(VENV)/bin/pytest -rs tests/devstack
 
 test-stack: $(VENV)/installed
-	$(VENV)/bin/pytest -m stack -rs
+	$(VENV)/bin/pytest -rs tests/stack
 
 # What each pooling choice is worth: about 70 minutes, and needs a Docker Engine. Stopped, it goes on where it was. The quick
 # one, about 6 minutes, is one round of the most important, and only prints.

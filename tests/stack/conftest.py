@@ -31,7 +31,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if missing and os.environ.get("REQUIRE_DOCKER"):
         pytest.exit(f"REQUIRE_DOCKER is set, and {REMEDY}", returncode=1)
     for item in mine:
-        item.add_marker(pytest.mark.stack)
         if missing:
             item.add_marker(pytest.mark.skip(reason=REMEDY))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.baking import bake
-from tests.test_lint import SELECTION
+from tests.fast.test_lint import SELECTION
 
 
 @pytest.mark.parametrize("answers", SELECTION, ids=lambda answers: "-".join(answers.values()))

@@ -10,7 +10,7 @@ import pytest
 from tests.stack.stack import Stack
 
 GUIDE = Path(__file__).parent.parent.parent / "docs" / "pooling.md"
-SCRIPT = (Path(__file__).parent / "breakages.py").read_text()
+SCRIPT = (Path(__file__).parent / "in_container" / "breakages.py").read_text()
 WORKS = {
     "begin": 1,
     "set_for_the_session": "30s",

@@ -17,7 +17,7 @@ SEED = int(os.environ.get("TORTURE_SEED", str(random.randrange(10**6))))
 # Seconds of attacks for each way of pooling. Together they are to check over 100,000 reads.
 SECONDS = float(os.environ.get("TORTURE_SECONDS", "45"))
 VISITORS = 24
-SCRIPT = (Path(__file__).parent / "visitors.py").read_text()
+SCRIPT = (Path(__file__).parent / "in_container" / "visitors.py").read_text()
 
 
 @pytest.fixture(scope="module")

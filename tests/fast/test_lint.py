@@ -1,4 +1,4 @@
-"""What a generated project must pass as it stands. (mypy and Django's checks need its packages: tests/test_devstack.py.)"""
+"""What a generated project must pass as it stands. (mypy and Django's checks need its packages: tests/devstack.)"""
 
 import subprocess
 import sys

@@ -1,25 +1,18 @@
 """The generated project without Docker: its own `make test`, and `manage.py devstack` as a person uses it."""
 
-import os
 import re
-import select
-import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from tests.baking import bake, edit_env, free_port
-
-pytestmark = pytest.mark.devstack
+from tests.devstack.devstack import browser, devstack, manage, servers
 
 
 @pytest.fixture(scope="module")
@@ -30,63 +23,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edit_env(project, WEB_PORT=str(free_port()))
     subprocess.run(["make", ".venv/installed"], cwd=project, check=True, capture_output=True)
     return project
-
-
-def manage(project: Path, *arguments: str) -> str:
-    done = subprocess.run([".venv/bin/python", "manage.py", *arguments], cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-class Devstack:
-    """`manage.py devstack` in a terminal."""
-
-    def __init__(self, project: Path) -> None:
-        self.output = ""
-        # Its own group, as a terminal gives each command: Ctrl-C goes to the whole group.
-        self.process = subprocess.Popen(
-            [".venv/bin/python", "manage.py", "devstack"],
-            cwd=project,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.url = self.wait_for(r"The site: (\S+)/ ")
-
-    def wait_for(self, pattern: str, patience: float = 60.0) -> str:
-        assert self.process.stdout
-        deadline = time.monotonic() + patience
-        while not (found := re.search(pattern, self.output)):
-            assert time.monotonic() < deadline and self.process.poll() is None, self.output
-            if select.select([self.process.stdout], [], [], 0.2)[0]:
-                self.output += os.read(self.process.stdout.fileno(), 65536).decode()
-        return found[1]
-
-    def ctrl_c(self) -> int:
-        os.killpg(self.process.pid, signal.SIGINT)
-        status = self.process.wait(timeout=60)
-        assert self.process.stdout
-        self.output += self.process.stdout.read().decode()
-        return status
-
-
-@contextmanager
-def devstack(project: Path) -> Iterator[Devstack]:
-    stack = Devstack(project)
-    try:
-        yield stack
-    finally:
-        if stack.process.poll() is None:
-            assert stack.ctrl_c() == 0, stack.output
-
-
-def servers(project: Path) -> list[str]:
-    """The command lines of what runs for this project: its scripts, and the servers on its data."""
-    found = subprocess.run(
-        ["ps", "-eo", "pid,args", "-ww"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    ours = [f"{project}/{part}" for part in (".devstack", "postgres", "pgbouncer")]
-    return [line for line in found if any(part in line for part in ours)]
 
 
 def test_the_projects_own_tests_pass(project: Path) -> None:
@@ -119,28 +55,6 @@ def test_it_serves_from_a_replica_and_stops_on_ctrl_c(project: Path) -> None:
     assert not (project / ".devstack" / "env").exists()
     logs = (project / ".devstack" / "primary.log").read_text()
     assert "database system is shut down" in logs
-
-
-@contextmanager
-def browser() -> Iterator[webdriver.Chrome]:
-    """Headless Chromium, 380 pixels wide, as on a phone."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        skip = pytest.fail if os.environ.get("CI") else pytest.skip
-        skip("no browser: on Debian, apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    # The last three keep it from asking for anything but the page. A container's root has no sandbox.
-    for argument in ("headless", "no-sandbox", "disable-gpu", "window-size=380,800"):
-        options.add_argument(f"--{argument}")
-    for argument in ("disable-background-networking", "disable-component-update", "disable-sync"):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        yield opened
-    finally:
-        opened.quit()
 
 
 def test_a_visitor_reads_and_comments_in_a_browser(project: Path) -> None:

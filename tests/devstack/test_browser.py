@@ -21,9 +21,7 @@ from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.baking import bake, edit_env, free_port
-from tests.test_devstack import Devstack, browser, devstack, manage
-
-pytestmark = pytest.mark.devstack
+from tests.devstack.devstack import Devstack, browser, devstack, manage
 
 REPLICAS = ("replica-1", "replica-2")
 # Seconds after the pause. MAX_STALENESS is 10: until then replicas serve, and only tokens keep the editor from them.

@@ -63,7 +63,7 @@ race: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.race
 
 race-quick: $(VENV)/installed
-	$(VENV)/bin/python -m benchmarks.race --quick --rounds 1
+	$(VENV)/bin/python -m benchmarks.race --quick
 
 # Which part of the reads replicas serve, and what the routing costs.
 share: $(VENV)/installed

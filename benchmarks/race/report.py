@@ -6,11 +6,12 @@ Again, without another race: python -m benchmarks.race.report
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.figure import Panel, figure, fill, spread
+from benchmarks.publish import RESULTS, Panel, figure, fill, spread, table
 
 ROUTERS = {
     "naive": "random replica",
@@ -22,61 +23,63 @@ OURS = "dbrouting"
 Sample = dict[str, Any]
 
 
-def share(part: str, *whole: str) -> Callable[[Sample], float]:
-    """Per cent."""
-    return lambda sample: 100 * sample[part] / (sum(sample[name] for name in whole) or 1)
-
-
 @dataclass(frozen=True)
 class Measure:
+    """:param shown: whether it is in the figure"""
+
     title: str
-    unit: str
     phase: str
     of: Callable[[Sample], float]
-    more_is_better: bool = False
-    digits: int = 0
+    shown: bool
+    digits: int
+    more_is_better: bool
 
     @property
     def name(self) -> str:
-        return f"{self.title}, {self.unit}" + ("" if self.phase == "decision" else f" ({self.phase})")
+        return self.title + ("" if self.phase == "alone" else f" ({self.phase})")
 
 
-STALE = ("own comment missing", "%", share("stale", "own_reads"))
-LOGGED_OUT = ("logged out", "%", share("logged_out", "logged_in_views"))
-FAILED = ("failed requests", "%", share("failed", "requests"))
-PER_SECOND = ("pages", "per second", lambda sample: (sample["requests"] - sample["failed"]) / sample["seconds"])
-P99 = ("99th percentile of waiting", "ms", lambda sample: sample["p99_ms"])
-CPU = ("processor time of a page", "ms", lambda sample: sample["cpu_ms"] / sample["requests"])
-ON_REPLICAS = ("reads served by replicas", "%", share("reads_replicas", "reads_replicas", "reads_primary"))
-DECISION = ("routing decision", "µs", lambda sample: sample["microseconds"])
+def share(part: str, *whole: str) -> Callable[[Sample], float]:
+    """Per cent; of nothing, it is not a number."""
+
+    def of(sample: Sample) -> float:
+        total = sum(sample[name] for name in whole)
+        return 100 * sample[part] / total if total else nan
+
+    return of
 
 
-def measure(kind: tuple[str, str, Callable[[Sample], float]], phase: str, **how: Any) -> Measure:
-    title, unit, of = kind
-    return Measure(title, unit, phase, of, **how)
+def each(
+    title: str, of: Callable[[Sample], float], phases: str, shown: str = "", *, digits: int = 0, more: bool = False
+) -> list[Measure]:
+    return [Measure(title, phase, of, phase == shown, digits, more) for phase in phases.split()]
 
 
-PHASES = ("healthy", "lagging", "faults")
+def pages(sample: Sample) -> float:
+    return (sample["requests"] - sample["failed"]) / sample["seconds"]
+
+
+LOADED = "healthy lagging faults"
+ON_REPLICAS = share("reads_replicas", "reads_replicas", "reads_primary")
+OF_READERS = share("readers_replicas", "readers_replicas", "readers_primary")
 MEASURES = [
-    *(measure(STALE, phase, digits=1) for phase in PHASES),
-    *(measure(LOGGED_OUT, phase, digits=1) for phase in PHASES),
-    *(measure(FAILED, phase, digits=1) for phase in PHASES),
-    *(measure(PER_SECOND, phase, more_is_better=True) for phase in PHASES),
-    *(measure(P99, phase) for phase in PHASES),
-    *(measure(CPU, phase, digits=2) for phase in ("healthy", "lagging")),
-    *(measure(ON_REPLICAS, phase, more_is_better=True) for phase in PHASES),
-    measure(DECISION, "decision", digits=2),
-]
-FIGURE = [
-    measure(STALE, "lagging", digits=1),
-    measure(LOGGED_OUT, "lagging", digits=1),
-    measure(FAILED, "faults", digits=1),
-    measure(P99, "faults"),
-    measure(PER_SECOND, "healthy", more_is_better=True),
-    measure(ON_REPLICAS, "healthy", more_is_better=True),
-    measure(CPU, "healthy", digits=2),
-    measure(DECISION, "decision", digits=2),
-]
+    *each("own comment missing, %", share("stale", "own_reads"), LOADED, "lagging", digits=1),
+    *each("logged out, %", share("logged_out", "logged_in_views"), LOADED, "lagging", digits=1),
+    *each("failed requests, %", share("failed", "requests"), LOADED, "faults", digits=1),
+    *each("99th percentile of waiting, ms", lambda sample: sample["p99_ms"], LOADED, "faults"),
+    *each("pages per second", pages, LOADED, "healthy", more=True),
+    *each("processor time of a page, ms", lambda sample: sample["cpu_ms"] / sample["requests"], "healthy lagging",
+          "healthy", digits=2),
+    *each("reads served by replicas, %", ON_REPLICAS, LOADED, "healthy", more=True),
+    *each("the same, of visitors who only read, %", OF_READERS, LOADED, more=True),
+    *each("statements on the primary: a page of a logged-in reader", lambda sample: sample["page_statements"], "alone",
+          digits=2),
+    *each("statements on the primary: a request that writes a comment", lambda sample: sample["write_statements"],
+          "alone", digits=2),
+    *each("statements on the primary, a second, while nobody asks", lambda sample: sample["idle_statements"], "alone",
+          digits=1),
+    *each("routing decision, µs", lambda sample: sample["microseconds"], "alone", "alone", digits=2),
+]  # fmt: skip
 
 
 class Results:
@@ -87,88 +90,80 @@ class Results:
 
     def values(self, measure: Measure, router: str) -> list[float]:
         """One for each round, in their order."""
-        return [
-            measure.of(sample)
-            for sample in self.samples
-            if (sample["router"], sample["phase"]) == (router, measure.phase)
-        ]
+        wanted = (router, measure.phase)
+        return [measure.of(sample) for sample in self.samples if (sample["router"], sample["phase"]) == wanted]
+
+    def medians(self, measure: Measure) -> dict[str, float]:
+        # As they are shown: what looks equal is equal.
+        return {router: round(median(self.values(measure, router)), measure.digits) for router in ROUTERS}
 
     def best(self, measure: Measure) -> float:
-        medians = (self.median(measure, router) for router in ROUTERS)
-        return max(medians) if measure.more_is_better else min(medians)
-
-    def median(self, measure: Measure, router: str) -> float:
-        # As it is shown: what looks equal is equal.
-        return round(median(self.values(measure, router)), measure.digits)
+        return (max if measure.more_is_better else min)(self.medians(measure).values())
 
     def total(self, router: str, part: str, whole: str) -> str:
         ours = [sample for sample in self.samples if sample["router"] == router and whole in sample]
         return f"{sum(sample[part] for sample in ours):,} of {sum(sample[whole] for sample in ours):,}"
 
 
+def row(results: Results, measure: Measure) -> list[str]:
+    medians, best = results.medians(measure), results.best(measure)
+    differ = len(set(medians.values())) > 1
+    cells = {router: spread(results.values(measure, router), measure.digits) for router in ROUTERS}
+    return [measure.name, *(f"**{cell}**" if differ and medians[of] == best else cell for of, cell in cells.items())]
+
+
+def behind(results: Results, measure: Measure) -> str:
+    """How far ours is from the best; nothing, if it is the best."""
+    medians, best = results.medians(measure), results.best(measure)
+    if medians[OURS] == best:
+        return ""
+    winner = next(router for router in ROUTERS if medians[router] == best)
+    pairs = zip(results.values(measure, OURS), results.values(measure, winner), strict=True)
+    ratios = [ours / theirs for ours, theirs in pairs if theirs]
+    times = f"{spread(ratios, 2)} times that of {ROUTERS[winner]}" if ratios else f"{ROUTERS[winner]} has {best:g}"
+    return f"- {measure.name}: {times}"
+
+
 def markdown(results: Results) -> str:
-    machine = results.machine
-    head = f"| {{}} | {' | '.join(ROUTERS.values())} |\n| --- | {' | '.join('---:' for _ in ROUTERS)} |"
-    lines = [
+    about = (
         "{cores} cores, shared with other work; Python {python}, Django {django}, PostgreSQL {postgresql}; rounds: "
-        "{rounds}. Median over the rounds (lowest–highest); the best of a row is bold, unless all are equal.\n".format(
-            **machine
-        ),
-        head.format("measure (phase)"),
-    ]
-    for measure in MEASURES:
-        cells = []
-        differ = len({results.median(measure, router) for router in ROUTERS}) > 1
-        for router in ROUTERS:
-            cell = spread(results.values(measure, router), measure.digits)
-            best = differ and results.median(measure, router) == results.best(measure)
-            cells.append(f"**{cell}**" if best else cell)
-        lines.append(f"| {measure.name} | {' | '.join(cells)} |")
-    lines += ["", head.format("all phases of all rounds")]
-    for title, part, whole in (
-        ("own comment missing", "stale", "own_reads"),
-        ("logged out", "logged_out", "logged_in_views"),
-        ("failed requests", "failed", "requests"),
-    ):
-        lines.append(f"| {title} | {' | '.join(results.total(router, part, whole) for router in ROUTERS)} |")
-    lines += [
-        "",
-        "Where dbrouting is not the best; the ratio is taken within each round, then the median of these:",
-        "",
-    ]
-    for measure in MEASURES:
-        best = results.best(measure)
-        if results.median(measure, OURS) == best:
-            continue
-        winner = next(router for router in ROUTERS if results.median(measure, router) == best)
-        pairs = zip(results.values(measure, OURS), results.values(measure, winner), strict=True)
-        ratios = [ours / theirs for ours, theirs in pairs if theirs]
-        times = f"{spread(ratios, 2)} times that of {ROUTERS[winner]}" if ratios else f"{ROUTERS[winner]} has {best:g}"
-        lines.append(f"- {measure.name}: {times}")
-    return "\n".join(lines)
-
-
-def svg(results: Results) -> str:
-    panels = []
-    for measure in FIGURE:
-        rows = [(label, results.values(measure, router), router == OURS) for router, label in ROUTERS.items()]
-        panels.append(Panel(measure.name, measure.more_is_better, rows, measure.digits))
-    return figure(
-        f"Four routers, the same site, load and faults: medians of {results.machine['rounds']} rounds, "
-        "with the lowest and the highest",
-        panels,
+        "{rounds}. Median over the rounds (lowest–highest); the best of a row is bold, unless all are equal."
     )
+    totals = {
+        "own comment missing": ("stale", "own_reads"),
+        "logged out": ("logged_out", "logged_in_views"),
+        "failed requests": ("failed", "requests"),
+    }
+    parts = [
+        about.format(**results.machine),
+        table(["measure (phase)", *ROUTERS.values()], (row(results, measure) for measure in MEASURES)),
+        table(
+            ["all phases of all rounds", *ROUTERS.values()],
+            ([title, *(results.total(router, *of) for router in ROUTERS)] for title, of in totals.items()),
+        ),
+        "Where dbrouting is not the best; the ratio is taken within each round, then the median of these:",
+        "\n".join(filter(None, (behind(results, measure) for measure in MEASURES))),
+    ]
+    return "\n\n".join(parts)
 
 
 def write(text: str, directory: Path, readme: Path) -> None:
     results = Results(text)
-    directory.mkdir(exist_ok=True)
     (directory / "race.jsonl").write_text(text)
-    (directory / "race.svg").write_text(svg(results))
+    panels = [
+        Panel(
+            measure.name,
+            measure.more_is_better,
+            [(label, results.values(measure, router), router == OURS) for router, label in ROUTERS.items()],
+            measure.digits,
+        )
+        for measure in MEASURES
+        if measure.shown
+    ]
+    figure("race", panels, directory)
     fill(readme, "race", markdown(results))
-    print(f"written: {directory}/race.jsonl, {directory}/race.svg, and the table in {readme}")
+    print(f"written: {directory}/race.jsonl, the figure beside it, and the table in {readme}")
 
 
 if __name__ == "__main__":
-    home = Path(__file__).resolve().parent.parent
-    write((home / "results" / "race.jsonl").read_text(), home / "results", home / "README.md")
+    write((RESULTS / "race.jsonl").read_text(), RESULTS, RESULTS.parent / "README.md")

@@ -1,5 +1,5 @@
 # `make demo` runs the main job, `make test` tests it. Each sets up what it needs; Python 3.11+ is all it takes.
-.PHONY: demo demo-docker demo-down test test-fast test-devstack test-stack bench bench-quick race race-quick share lock
+.PHONY: demo demo-docker demo-down test test-fast test-devstack test-stack bench bench-quick race race-quick lock
 VENV := .venv
 PYTHON ?= python3
 ANSWERS ?=
@@ -51,12 +51,12 @@ test-stack: $(VENV)/installed
 	$(VENV)/bin/pytest -rs tests/stack
 
 # What each pooling choice is worth: about 70 minutes, and needs a Docker Engine. Stopped, it goes on where it was. The quick
-# one, about 6 minutes, is one round of the most important, and only prints.
+# one, about 7 minutes, is one round of the most important, and only prints.
 bench: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.pooling
 
 bench-quick: $(VENV)/installed
-	$(VENV)/bin/python -m benchmarks.pooling --quick
+	$(VENV)/bin/python -m benchmarks.pooling --rounds 1 default-0 default-1 choices
 
 # Four routers, the same load and faults: about 11 minutes, and benchmarks/ is written anew. The quick one only prints.
 race: $(VENV)/installed
@@ -64,10 +64,6 @@ race: $(VENV)/installed
 
 race-quick: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.race --quick
-
-# Which part of the reads replicas serve, and what the routing costs.
-share: $(VENV)/installed
-	$(VENV)/bin/python -m benchmarks.share
 
 # After editing pyproject.toml here or in the generated project.
 lock: $(VENV)/installed

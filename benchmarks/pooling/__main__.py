@@ -1,35 +1,30 @@
 """`make bench`: a project of the template, its sites under load one after the other, and what came out.
 
-Stopped, it goes on where it was: `make bench` once more. What is done stands in benchmarks/results/pooling.part.jsonl.
+Stopped, it goes on where it was: `make bench` once more. The tables that are done stand in results/pooling.part.jsonl.
 """
 
 import argparse
-import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from functools import cached_property
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import track
 
 from benchmarks.pooling import report
-from benchmarks.pooling.memory import memory
-from benchmarks.pooling.plan import CROWD_ROUNDS, CROWDS, DATABASE, QUICK, SETS
-from tests.baking import PROJECT, edit_env
+from benchmarks.pooling.plan import CROWD_ROUNDS, CROWDS, SETS
+from benchmarks.publish import RESULTS
 from tests.stack.stack import Stack
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE.parent / "results"
 PART = RESULTS / "pooling.part.jsonl"
 # For the sets. 100, the project's, is for the crowd.
 SESSIONS = 450
@@ -45,199 +40,192 @@ checkpoint_timeout = 1h
 max_wal_size = 20GB
 """
 POOLERS = ("pgbouncer", "pgbouncer-session", "pgbouncer-statement", "pgbouncer-tls")
+# Idle connections whose memory is looked at.
+BACKENDS, CLIENTS = 50, 900
+TABLES = (*SETS, "micro", "memory", "crowd")
+Samples = Iterator[dict[str, Any]]
 
 
 class Bench:
-    """The containers, and the samples: each is written down as soon as it is there."""
+    """The containers, and what is asked of them. crowd() is the last: it changes the primary."""
 
-    def __init__(self, stack: Stack, options: argparse.Namespace, progress: Progress, samples: Path) -> None:
-        self.stack, self.options, self.progress, self.file = stack, options, progress, samples
-        self.task = progress.add_task("starting containers", total=None)
-
-    @property
-    def samples(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.file.read_text().splitlines()[1:]]
-
-    def keep(self, line: str) -> None:
-        with self.file.open("a") as file:
-            file.write(line.strip() + "\n")
-        if counted(json.loads(line)):
-            self.progress.advance(self.task)
-
-    def describe(self, what: str) -> None:
-        self.progress.update(self.task, description=what)
-        if not self.progress.console.is_terminal:
-            self.progress.console.print(what)
-
-    def in_container(self, *command: str, stdin: str = "") -> Iterator[str]:
-        """Lines of a program in the bench container, as they come."""
-        process = subprocess.Popen(
-            ["docker", "compose", "exec", "-T", "bench", "python", *command],
-            cwd=self.stack.project, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stdin and process.stdout
-        process.stdin.write(stdin)
-        process.stdin.close()
-        yield from process.stdout
-        if process.wait():
-            sys.exit(f"{' '.join(command)} has failed. What is measured already stays in {self.file}.")
-
-    def forget_halves(self) -> None:
-        """What is compared is measured in one go: a cell of a round that a stop has cut short is measured again."""
-        head, *lines = self.file.read_text().splitlines()
-        samples = [json.loads(line) for line in lines]
-        have = Counter(cell(sample) for sample in samples if "site" in sample)
-        need = Counter(
-            (name, turn.round, turn.work, turn.clients)
-            for name in self.options.sets
-            for turn in SETS[name].turns(self.options.rounds, quick=self.options.quick)
-        )
-        whole = [
-            line
-            for line, one in zip(lines, samples, strict=True)
-            if "site" not in one or have[cell(one)] == need[cell(one)]
-        ]
-        self.file.write_text("".join(f"{line}\n" for line in (head, *whole)))
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
 
     def start(self) -> None:
-        settings = self.stack.project / "postgres" / "postgresql.conf"
-        settings.write_text(settings.read_text() + CONFIGURATION)
+        self.configure("", CONFIGURATION)
         self.stack.up("bench", "replica-1", *POOLERS)
-        owner = f"postgresql://owner@primary:5432/{DATABASE}"
+        database = self.stack.env("DATABASE_NAME")
+        owner = f"postgresql://owner@primary:5432/{database}"
         prepare = ["bench", "python", "manage.py", "shell", "--no-imports"]
         self.stack.compose(
             "exec", "-T", "--env", f"DATABASE_URL={owner}", "--env", "REPLICAS=0", *prepare,
             stdin=(HERE / "in_container" / "prepare.py").read_text(),
         )  # fmt: skip
-        self.stack.psql("primary", "VACUUM ANALYZE", database=DATABASE)
+        self.stack.psql("primary", "VACUUM ANALYZE", database=database)
 
-    def sets(self, names: list[str]) -> None:
-        rounds, seconds, quick = self.options.rounds, self.options.seconds, "quick" if self.options.quick else ""
-        for name in names:
-            if SETS[name].apart and self.processors == 1:
-                self.describe(f"Left out, for want of processors: {SETS[name].title}")
-                continue
-            self.describe(SETS[name].title)
-            arguments = (name, str(rounds), str(seconds), quick)
-            done = "".join(json.dumps(sample) + "\n" for sample in self.samples)
-            with self.apart() if SETS[name].apart else nullcontext():
-                for line in self.in_container("/bench/in_container/run.py", *arguments, stdin=done):
-                    self.keep(line)
+    def configure(self, old: str, new: str) -> None:
+        path = self.stack.project / "postgres" / "postgresql.conf"
+        text = path.read_text()
+        path.write_text(text.replace(old, new) if old else text + new)
 
     @contextmanager
-    def apart(self) -> Iterator[None]:
-        """The first half of the processors for the sites and their load, the others for PgBouncer and PostgreSQL."""
-        bench = self.stack.container("bench")
-        others = set(self.stack.compose("ps", "--quiet").stdout.split()) - {bench}
-        half = self.processors // 2
-        pin(0, half - 1, bench)
-        pin(half, self.processors - 1, *others)
-        try:
-            yield
-        finally:
-            pin(0, self.processors - 1, bench, *others)
+    def program(self, name: str, *arguments: object) -> "Iterator[subprocess.Popen[str]]":
+        """One of in_container/, until the end of the block."""
+        command = ["docker", "compose", "exec", "-T", "bench", "python", f"/bench/in_container/{name}.py"]
+        with subprocess.Popen(
+            [*command, *map(str, arguments)], cwd=self.stack.project, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True,
+        ) as process:  # fmt: skip
+            assert process.stdin
+            try:
+                yield process
+            finally:
+                process.stdin.close()
+        if process.returncode:
+            sys.exit(f"{name}.py has failed: {process.returncode}")
 
-    @cached_property
-    def processors(self) -> int:
-        """That containers can be bound to; 1 if they cannot."""
-        number = int(subprocess.check_output(["docker", "info", "--format", "{{.NCPU}}"]))
-        try:
-            pin(0, number - 1, self.stack.container("bench"))
-        except subprocess.CalledProcessError as error:
-            self.progress.console.print(f"No processors apart: {error.stderr.strip()}")
-            return 1
-        return number
+    def lines(self, name: str, *arguments: object) -> Samples:
+        with self.program(name, *arguments) as process:
+            assert process.stdout
+            yield from map(json.loads, process.stdout)
 
-    def micro(self) -> None:
-        if any(not counted(sample) for sample in self.samples):
+    def turns(
+        self, name: str, rounds: int, seconds: int = 1, quick: bool = False, sites: Iterable[str] = ()
+    ) -> Samples:
+        """Of a set."""
+        run = self.lines("run", name, rounds, seconds, *sites)
+        if name != "apart":
+            yield from run
             return
-        self.describe("Single steps")
-        password = self.stack.secret("monitor_password")
-        # Not in the log, nor in anybody's list of processes.
-        self.stack.psql("primary", f"SET scram_iterations = 1; ALTER ROLE monitor PASSWORD '{password}'")
-        lines = list(self.in_container("/bench/in_container/micro.py", str(4 * self.options.rounds)))
-        for sample in memory(self.stack):
-            lines.append(json.dumps(sample))
-        for line in lines:
-            self.keep(line)
+        # The first half of the processors for the sites and their load, the others for PgBouncer and PostgreSQL.
+        number = int(subprocess.check_output(["docker", "info", "--format", "{{.NCPU}}"]))
+        bench, half = self.stack.container("bench"), number // 2
+        others = set(self.stack.compose("ps", "--quiet").stdout.split()) - {bench}
+        try:
+            pin(0, half - 1, bench)
+            pin(half, number - 1, *others)
+        except subprocess.CalledProcessError:
+            print("No processors apart: left out.", file=sys.stderr)
+        else:
+            yield from run
+            pin(0, number - 1, bench, *others)
 
-    def crowd(self) -> None:
+    def micro(self, rounds: int) -> Samples:
+        # Not in the log, nor in anybody's list of processes.
+        password = self.stack.secret("monitor_password")
+        self.stack.psql("primary", f"SET scram_iterations = 1; ALTER ROLE monitor PASSWORD '{password}'")
+        yield from self.lines("micro", rounds)
+
+    @contextmanager
+    def held(self, host: str, clients: int) -> Iterator[dict[str, Any]]:
+        """:returns: what crowd.py says of them"""
+        with self.program("crowd", host, clients) as process:
+            assert process.stdout
+            yield json.loads(process.stdout.readline())
+
+    def resident(self, service: str, processes: list[Any], field: str) -> int:
+        """Bytes of all of them. PSS shares what is shared, RSS counts it each time."""
+        files = [f"/proc/{process}/smaps_rollup" for process in processes]
+        rollups = self.stack.compose("exec", "-T", service, "cat", *files).stdout
+        found = re.findall(rf"^{field}: +(\d+) kB", rollups, re.MULTILINE)
+        assert len(found) == len(processes)
+        return sum(1024 * int(kilobytes) for kilobytes in found)
+
+    def memory(self) -> Samples:
+        """Of an idle connection."""
+        with self.held("primary", BACKENDS) as told:
+            size = self.resident("primary", told["processes"], "Pss") / BACKENDS
+            yield {"set": "memory", "what": "backend of PostgreSQL", "bytes": size}
+        # It keeps what earlier clients have needed.
+        self.stack.compose("restart", "--no-deps", "pgbouncer")
+        self.stack.up("pgbouncer")
+        itself = self.stack.compose("exec", "-T", "pgbouncer", "pgrep", "--full", "^pgbouncer").stdout.split()
+        before = self.resident("pgbouncer", itself, "Rss")
+        with self.held("pgbouncer", CLIENTS):
+            size = (self.resident("pgbouncer", itself, "Rss") - before) / CLIENTS
+            yield {"set": "memory", "what": "client of PgBouncer", "bytes": size}
+
+    def crowd(self, rounds: int, crowds: Iterable[int] = CROWDS) -> Samples:
         """As generated, max_connections = 100: only the primary's is lowered, since a replica's must not be below it."""
-        done = {(one["round"], one["host"], one["clients"]) for one in self.samples if one["set"] == "crowd"}
-        settings = self.stack.project / "postgres" / "postgresql.conf"
-        settings.write_text(settings.read_text().replace(f"max_connections = {SESSIONS}", "max_connections = 100"))
-        self.describe("A crowd")
+        self.configure(f"max_connections = {SESSIONS}", "max_connections = 100")
         self.stack.compose("restart", "--no-deps", "primary")
         # PostgreSQL alone has all of its slots for itself: no pooler keeps any.
         self.stack.compose("stop", *POOLERS)
         for host in ("primary", "pgbouncer-crowd"):
             self.stack.up(host)
             assert self.stack.psql("primary", "SHOW max_connections") == "100"
-            for number, clients in product(range(min(CROWD_ROUNDS, self.options.rounds)), CROWDS):
-                if (number, host, clients) in done:
-                    continue
-                self.describe(f"{clients:,} clients of {host}")
-                for line in self.in_container("/bench/in_container/crowd.py", host, str(clients)):
-                    self.keep(json.dumps({"set": "crowd", "round": number, "host": host} | json.loads(line)))
+            for number, clients in product(range(rounds), crowds):
+                with self.held(host, clients) as told:
+                    del told["processes"]
+                    yield {"set": "crowd", "round": number, "host": host} | told
+
+    def machine(self, **options: Any) -> str:
+        """The first line of the samples: what they hang on."""
+        names = ("django", "psycopg", "gunicorn")
+        ask = (
+            f"import sys, {', '.join(names)}\nprint(sys.version.split()[0], {'.__version__, '.join(names)}.__version__)"
+        )
+        versions = self.stack.compose("exec", "-T", "bench", "python", "-c", ask).stdout.split()
+        servers = {
+            "postgresql": self.stack.psql("primary", "SHOW server_version").split()[0],
+            "pgbouncer": self.stack.pgbouncer("SHOW VERSION")[0]["version"].split()[-1],
+        }
+        return json.dumps(
+            dict(zip(("python", *names), versions, strict=True)) | servers | {"cores": os.cpu_count()} | options
+        )
+
+    def tables(self, rounds: int, seconds: int) -> dict[str, tuple[str, int, Samples]]:
+        """What can be measured: title, how many samples, and these."""
+        tables = {
+            name: (one.title, len(list(one.turns(rounds))), self.turns(name, rounds, seconds))
+            for name, one in SETS.items()
+        }
+        crowds = min(CROWD_ROUNDS, rounds)
+        return tables | {
+            "micro": ("Single steps", 64 * rounds, self.micro(4 * rounds)),
+            "memory": ("Memory", 2, self.memory()),
+            "crowd": ("A crowd", 2 * crowds * len(CROWDS), self.crowd(crowds)),
+        }
 
 
 def pin(first: int, last: int, *containers: str) -> None:
-    command = ["docker", "update", f"--cpuset-cpus={first}-{last}", *containers]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-
-
-def cell(sample: dict[str, Any]) -> tuple[str, int, str, int]:
-    return sample["set"], sample["round"], sample["work"], sample["clients"]
-
-
-def counted(sample: dict[str, Any]) -> bool:
-    """Whether it is one of those that take their time."""
-    return sample["set"] not in ("micro", "memory")
-
-
-def turns(options: argparse.Namespace) -> int:
-    """How many such samples a whole run gives."""
-    sets = sum(len(list(SETS[name].turns(options.rounds, quick=options.quick))) for name in options.sets)
-    return sets + (2 * len(CROWDS) * min(CROWD_ROUNDS, options.rounds) if options.whole else 0)
-
-
-def code() -> str:
-    """Changes with whatever decides what is measured, and how: these files, and the project's."""
-    of = {".py", ".lua", ".ini", ".yaml", ".sh", ".sql", ".conf", ".txt", ""}
-    files = {path for root in (HERE, PROJECT) for path in root.rglob("*") if path.is_file() and path.suffix in of}
-    files -= {HERE / "report.py", *(PROJECT / "tests").iterdir()}
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:12]
-
-
-def machine(stack: Stack, options: argparse.Namespace) -> str:
-    """The first line of the samples: what they hang on. Those of another run are not mixed with these."""
-    versions = stack.compose("exec", "-T", "bench", "python", "-c", "import sys, django, psycopg, gunicorn; print("
-                             "sys.version.split()[0], django.__version__, psycopg.__version__, gunicorn.__version__)")  # fmt: skip
-    names = ("python", "django", "psycopg", "gunicorn")
-    return json.dumps(
-        dict(zip(names, versions.stdout.split(), strict=True))
-        | {
-            "postgresql": stack.psql("primary", "SHOW server_version").split()[0],
-            "pgbouncer": stack.pgbouncer("SHOW VERSION")[0]["version"].split()[-1],
-            "cores": os.cpu_count(),
-            "code": code(),
-            "rounds": options.rounds,
-            "seconds": options.seconds,
-        }
+    subprocess.run(
+        ["docker", "update", f"--cpuset-cpus={first}-{last}", *containers], check=True, stdout=subprocess.DEVNULL
     )
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Stack]:
-    os.environ |= {"COMPOSE_FILE": f"compose.yaml:{HERE / 'compose.yaml'}", "BENCH": str(HERE)}
-    stack = Stack(directory, slug=DATABASE, replicas="1")
-    edit_env(stack.project, LOG_LEVEL="ERROR")
+def bench(directory: Path, slug: str = "pgstack_bench") -> Iterator[Bench]:
+    stack = Stack(directory, slug=slug, replicas="1")
+    stack.edit_env(LOG_LEVEL="ERROR")
+    with (stack.project / ".env").open("a") as env:
+        env.write(f"\nCOMPOSE_FILE=compose.yaml:{HERE / 'compose.yaml'}\nBENCH={HERE}\n")
     # What a run that was killed has left has other passwords.
     stack.down()
     try:
-        yield stack
+        started = Bench(stack)
+        started.start()
+        yield started
     finally:
+        stack.compose("down", "--volumes", "--rmi", "local", "--timeout", "0", check=False)
         stack.down()
+
+
+def measure(running: Bench, options: argparse.Namespace, file: Path) -> None:
+    """Adds to the file what is not in it, a whole table at a time: what is compared is measured in one go."""
+    head = running.machine(rounds=options.rounds, seconds=options.seconds)
+    if not file.exists():
+        file.write_text(head + "\n")
+    first, *lines = file.read_text().splitlines()
+    if first != head:
+        sys.exit(f"{file} is of another run: {first}\nthis is: {head}\nRemove it.")
+    done = {json.loads(line)["set"] for line in lines}
+    for name, (title, number, samples) in running.tables(options.rounds, options.seconds).items():
+        if name in (options.tables or TABLES) and name not in done:
+            told = [json.dumps(sample) + "\n" for sample in track(samples, f"{title:38.38}", number)]
+            with file.open("a") as output:
+                output.writelines(told)
 
 
 def main() -> None:
@@ -247,50 +235,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pooling", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=1, help="of a turn")
-    parser.add_argument(
-        "--quick", action="store_true", help="one round of the most important; printed, nothing is kept"
-    )
-    parser.add_argument(
-        "--sets", nargs="+", choices=list(SETS), metavar="SET", help=f"of {', '.join(SETS)}; printed only"
-    )
+    parser.add_argument("tables", nargs="*", choices=[*TABLES, []], help=f"{', '.join(TABLES)}; printed only")
     options = parser.parse_args()
-    options.rounds = 1 if options.quick else options.rounds
-    options.whole = options.sets is None
-    if options.whole:
-        options.sets = list(QUICK if options.quick else SETS)
-    columns = (
-        TextColumn("{task.description:<38.38}"), BarColumn(12), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-") as scratch,
-        Progress(*columns, console=Console(stderr=True)) as progress,
-        running(Path(scratch)) as stack,
-    ):
-        samples = PART if options.whole and not options.quick else Path(scratch) / "pooling.jsonl"
-        samples.parent.mkdir(exist_ok=True)
-        bench = Bench(stack, options, progress, samples)
-        bench.describe("starting containers")
-        bench.start()
-        head = machine(stack, options)
-        if not samples.exists():
-            samples.write_text(head + "\n")
-        elif samples.read_text().splitlines()[0] != head:
-            sys.exit(f"{samples} is of another run: {samples.read_text().splitlines()[0]}\nthis is: {head}\nRemove it.")
-        bench.forget_halves()
-        progress.update(bench.task, total=turns(options), completed=sum(map(counted, bench.samples)))
-        bench.sets(options.sets)
-        if options.whole:
-            bench.micro()
-            bench.crowd()
-        text = samples.read_text()
-    if options.whole and not options.quick:
-        report.write(text, RESULTS, HERE / "README.md")
-        PART.unlink()
-    else:
-        print(report.markdown(report.Results(text)))
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        file = Path(scratch) / "pooling.jsonl" if options.tables else PART
+        with bench(Path(scratch)) as running:
+            measure(running, options, file)
+        if options.tables:
+            print(report.markdown(report.Results(file.read_text())))
+        else:
+            report.write(file.read_text(), RESULTS, HERE / "README.md")
+            PART.unlink()
 
 
-try:
-    main()
-except KeyboardInterrupt:
-    sys.exit("Stopped. `make bench` goes on where this was; the quick one keeps nothing.")
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Stopped. `make bench` goes on where this was.")

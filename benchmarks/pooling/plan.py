@@ -1,11 +1,12 @@
 """What is compared with what. A set is one table: its sites run at the same time and are asked in turn."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 # Where a connection leads: host and database. Statement mode takes a replica's reads, as in the project.
-DATABASE = "pgstack_bench"
+DATABASE = os.environ.get("DATABASE_NAME", "")  # in the container; nobody else connects
 WAYS = {
     "direct": ("primary", DATABASE),
     "session": ("pgbouncer-session", DATABASE),
@@ -36,7 +37,6 @@ class Site:
 
 class Turn(NamedTuple):
     round: int
-    one: int
     site: Site
     work: str
     clients: int
@@ -56,7 +56,7 @@ class Set:
     :param base: the site to which the others are put in relation, within each round
     :param cells: work, and how many clients keep asking
     :param passes: turns that each site has in a round for each cell, since one is short
-    :param apart: whether PgBouncer and the databases have processors of their own
+    :param place: how it differs from a set with the same cells
     """
 
     name: str
@@ -65,23 +65,20 @@ class Set:
     base: str
     cells: tuple[tuple[str, int], ...]
     passes: int = 1
-    apart: bool = False
+    place: str = ""
 
-    def turns(self, rounds: int, *, quick: bool = False) -> Iterator[Turn]:
+    def turns(self, rounds: int) -> Iterator[Turn]:
         """In the order in which they are taken. The sites of a cell follow each other, so that what is compared is measured
         close together; who begins changes, and who is before whom in one pass is after it in the next.
         """
         for number in range(rounds):
-            for work, clients in self.asked(quick):
+            for work, clients in self.cells:
                 sites = [site for site in self.sites if work in site.works]
                 first = number * len(sites) // rounds
                 order = sites[first:] + sites[:first]
-                for one in range(1 if quick else self.passes):
+                for one in range(self.passes):
                     for site in reversed(order) if (number + one) % 2 else order:
-                        yield Turn(number, one, site, work, clients)
-
-    def asked(self, quick: bool) -> tuple[tuple[str, int], ...]:
-        return self.cells[:1] if quick else self.cells
+                        yield Turn(number, site, work, clients)
 
 
 def relays(rtt: int) -> dict[int, str]:
@@ -138,13 +135,13 @@ BOUNDS = ("bare", "nothing")
 DEFAULT, PER_REQUEST, TEMPLATE = "generated default", "Django's default", "CONN_MAX_AGE=60, ATOMIC_REQUESTS"
 
 
-def defaults(rtt: int = 0, *, page: bool = False) -> tuple[Site, ...]:
+def defaults(rtt: int = 0) -> tuple[Site, ...]:
     """The generated default, router and middleware included, and what others would have."""
     direct, pooled = url("direct", rtt=rtt), url("transaction", rtt=rtt)
     replica = pooled.replace(f"/{DATABASE}?", "/replica_1?")
     ours = {"SITE": "generated", "DATABASE_URL": pooled, "DATABASE_REPLICA_URLS": replica}
     plain = {"DATABASE_URL": direct, "REPLICAS": "0"}
-    sites = (
+    return (
         Site(DEFAULT, ours | {"REPLICAS": "1"}),
         Site("the same, no replica", ours | {"REPLICAS": "0"}),
         Site("the same, prepared statements", ours | {"REPLICAS": "1", "PREPARED_STATEMENTS": "on"}),
@@ -155,22 +152,7 @@ def defaults(rtt: int = 0, *, page: bool = False) -> tuple[Site, ...]:
         Site("bound: bare WSGI, psycopg", plain | {"SITE": "bare"}, ("read",)),
         Site("bound: no database", plain | {"SITE": "nothing"}, ("read",)),
     )
-    if page:
-        return tuple(
-            Site(site.name, site.env | {"PAGE": "1"}, ("page",)) for site in sites if site.env["SITE"] not in BOUNDS
-        )
-    return sites
 
-
-KEPT = (
-    *(("gthread", "persistent", way) for way in ("direct", "transaction", "statement")),
-    *(("gthread", "pool", way) for way in ("direct", "session", "transaction")),
-    *(("gevent", "pool", way) for way in ("direct", "transaction")),
-    *(("asgi", "pool", way) for way in ("direct", "transaction")),
-)
-FIRST = "gthread, per-request, direct"
-SIZES = (2, 4, 8)
-WORKS = (("read", 64), ("atomic", 64), ("write", 64))
 
 # The ways to hold connections that come into question, and the one that does not hold any.
 FEW = (
@@ -182,72 +164,45 @@ FEW = (
     ("gevent", "pool", "transaction"),
     ("asgi", "pool", "transaction"),
 )
+KEPT = (
+    *(("gthread", "persistent", way) for way in ("direct", "transaction", "statement")),
+    *(("gthread", "pool", way) for way in ("direct", "session", "transaction")),
+    *((worker, "pool", way) for worker in ("gevent", "asgi") for way in ("direct", "transaction")),
+)
+FIRST = "gthread, per-request, direct"
+SIZES = (2, 4, 8)
+READ = (("read", 64),)
+WORKS = (*READ, ("atomic", 64), ("write", 64))
 
+PREPARED = tuple(choice(*of, f"{', '.join(of)}, {on}", PREPARED_STATEMENTS=on) for of in KEPT for on in ("off", "on"))
+TLS = tuple(
+    choice(*of, f"{', '.join(of)}, {'TLS' if on else 'plain'}", tls=on) for of in FEW[:5] for on in (False, True)
+)
+THREADS = tuple(
+    choice(worker, strategy, "transaction", f"{worker}, {rtt} ms, {size}", rtt=rtt, WEB_THREADS=str(size))
+    for worker, strategy in (("gthread", "persistent"), ("gevent", "pool"), ("asgi", "pool"))
+    for rtt in (0, 5)
+    for size in SIZES
+)
+UNBOUNDED = tuple(site for site in defaults() if site.env["SITE"] not in BOUNDS)
+PAGES = tuple(Site(site.name, site.env | {"PAGE": "1"}, ("page",)) for site in UNBOUNDED)
+CROWDED = (("read", 8), ("read", 64), ("read", 512))
 SETS = {
     one.name: one
     for one in (
-        Set("default-0", "The generated default on loopback", defaults(), PER_REQUEST, WORKS, passes=2),
-        Set("default-1", "The same, 1 ms from its databases", defaults(1), PER_REQUEST, WORKS[:1], passes=2),
-        Set(
-            "apart",
-            "The same, PgBouncer and the databases on processors of their own",
-            tuple(site for site in defaults() if site.env["SITE"] not in BOUNDS),
-            PER_REQUEST,
-            WORKS[:1],
-            passes=2,
-            apart=True,
-        ),
-        Set(
-            "page", "The page of an article, as generated", defaults(page=True), PER_REQUEST, (("page", 64),), passes=2
-        ),
+        Set("default-0", "The generated default on loopback", defaults(), PER_REQUEST, WORKS, 2),
+        Set("default-1", "The same, 1 ms from its databases", defaults(1), PER_REQUEST, READ, 2, ", 1 ms"),
+        Set("apart", "The same, PgBouncer and the databases on processors of their own", UNBOUNDED, PER_REQUEST, READ, 2,
+            ", apart"),
+        Set("page", "The page of an article, as generated", PAGES, PER_REQUEST, (("page", 64),), 2),
         Set("choices", "Every choice, on loopback", choices(), FIRST, WORKS),
-        Set("distance-5", "Every choice, 5 ms away", choices(5), FIRST, WORKS[:1]),
-        Set(
-            "clients",
-            "Fewer and more clients",
-            tuple(choice(*of) for of in FEW),
-            FIRST,
-            (("read", 8), ("read", 64), ("read", 512)),
-        ),
-        Set(
-            "prepared",
-            "Prepared statements",
-            tuple(
-                choice(*kept, f"{', '.join(kept)}, {prepared}", PREPARED_STATEMENTS=prepared)
-                for kept in KEPT
-                for prepared in ("off", "on")
-            ),
-            "gthread, persistent, direct, off",
-            WORKS[:1],
-            passes=2,
-        ),
-        Set(
-            "tls",
-            "TLS",
-            tuple(
-                choice(*of, f"{', '.join(of)}, {'TLS' if tls else 'plain'}", tls=tls)
-                for of in FEW[:5]
-                for tls in (False, True)
-            ),
-            f"{FIRST}, plain",
-            WORKS[:1],
-            passes=2,
-        ),
-        Set(
-            "threads",
-            "Threads, and connections of a pool",
-            tuple(
-                choice(worker, strategy, "transaction", f"{worker}, {rtt} ms, {size}", rtt=rtt, WEB_THREADS=str(size))
-                for worker, strategy in (("gthread", "persistent"), ("gevent", "pool"), ("asgi", "pool"))
-                for rtt in (0, 5)
-                for size in SIZES
-            ),
-            "gthread, 0 ms, 4",
-            WORKS[:1],
-        ),
+        Set("distance-5", "Every choice, 5 ms away", choices(5), FIRST, READ, place=", 5 ms"),
+        Set("clients", "Fewer and more clients", tuple(choice(*of) for of in FEW), FIRST, CROWDED),
+        Set("prepared", "Prepared statements", PREPARED, "gthread, persistent, direct, off", READ, 2),
+        Set("tls", "TLS", TLS, f"{FIRST}, plain", READ, 2),
+        Set("threads", "Threads, and connections of a pool", THREADS, "gthread, 0 ms, 4", READ),
     )
-}
-QUICK = ("default-0", "default-1", "choices")
+}  # fmt: skip
 # Without and with PgBouncer, max_connections = 100.
 CROWDS = (100, 1000, 5000)
 CROWD_ROUNDS = 3

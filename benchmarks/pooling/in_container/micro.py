@@ -5,11 +5,9 @@ usage: micro.py ROUNDS   prints a line of JSON for each
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from random import randrange
 from statistics import median
@@ -20,8 +18,10 @@ from config.liveness import is_quiet
 from connecting import SQL, connect
 from dbrouting.tokens import POSITION
 from plan import relays
-from run import HERE, process, relayed
+from run import relay
 from works import ARTICLES, slug
+
+RELAYED = "a query through the relay of 1 ms"
 
 
 def opening(host: str, **how: Any) -> Callable[[], None]:
@@ -39,20 +39,13 @@ def asking(host: str, *, prepared: bool) -> Callable[[], None]:
     connection = connect(host)
     connection.prepare_threshold = 0 if prepared else None
     cursor = connection.cursor() if prepared else psycopg.ClientCursor(connection)
-
-    def step() -> None:
-        cursor.execute(SQL, [slug(randrange(ARTICLES))]).fetchone()
-
-    return step
-
-
-RELAYED = "a query through the relay of 1 ms"
+    return lambda: cursor.execute(SQL, [slug(randrange(ARTICLES))]).fetchone()
 
 
 def steps() -> dict[str, tuple[int, Callable[[], Any]]]:
     """Name: how often in a round, and what."""
     direct, pooled = connect("primary"), connect("pgbouncer")
-    far = {rtt: connect("127.0.0.1", port=min(relays(rtt))) for rtt in (1, 5)}
+    far = {rtt: connect("127.0.0.1", port=min(relays(rtt)), connect_timeout=10) for rtt in (1, 5)}
     return {
         "open, ask and close: direct": (30, opening("primary")),
         "open, ask and close: direct, TLS": (30, opening("primary", tls=True)),
@@ -73,34 +66,27 @@ def steps() -> dict[str, tuple[int, Callable[[], Any]]]:
     }
 
 
-def processor_time(of: "subprocess.Popen[bytes]") -> float:
+def processor_time(process: int) -> float:
     """Seconds, of user and system."""
-    fields = Path(f"/proc/{of.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def tell(number: int, what: str, seconds: float) -> None:
-    print(json.dumps({"set": "micro", "round": number, "what": what, "microseconds": 1e6 * seconds}), flush=True)
+    print(
+        json.dumps({"set": "micro", "round": number, "what": what, "microseconds": round(1e6 * seconds, 3)}), flush=True
+    )
 
 
-def main(rounds: int) -> None:
-    with ExitStack() as stack:
-        relay = [
-            stack.enter_context(process(sys.executable, HERE / "relay.py", str(rtt), *relayed(rtt))) for rtt in (1, 5)
-        ]
-        time.sleep(1)
-        todo = steps()
-        for number in range(rounds):
-            for name, (times, step) in todo.items():
-                took = []
-                before = processor_time(relay[0])
-                for _ in range(times):
-                    began = time.perf_counter()
-                    step()
-                    took.append(time.perf_counter() - began)
-                tell(number, name, median(took))
-                if name == RELAYED:
-                    tell(number, "of that, processor time of the relay", (processor_time(relay[0]) - before) / times)
-
-
-main(int(sys.argv[1]))
+with relay(1) as near, relay(5):
+    todo = steps()
+    for number in range(int(sys.argv[1])):
+        for name, (times, step) in todo.items():
+            took, before = [], processor_time(near.pid)
+            for _ in range(times):
+                began = time.perf_counter()
+                step()
+                took.append(time.perf_counter() - began)
+            tell(number, name, median(took))
+            if name == RELAYED:
+                tell(number, "of that, processor time of the relay", (processor_time(near.pid) - before) / times)

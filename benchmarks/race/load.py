@@ -23,8 +23,7 @@ THINK = (0.02, 0.08)
 # Seconds after which a visitor goes away.
 PATIENCE = 10.0
 ADMIN = "/admin/"
-READS = ("reads_primary", "reads_replicas", "readers_primary", "readers_replicas")
-COUNTED = ("failed", "logged_in_views", "logged_out", "own_reads", "stale", *READS)
+COUNTED = ("failed", "logged_in_views", "logged_out", "own_reads", "reads_primary", "reads_replicas", "stale")
 SITE, SEED, ARTICLES, *SESSIONS = sys.argv[1:]
 PATHS = Path(ARTICLES).read_text().split()
 # What all visitors share; None ends them.
@@ -35,7 +34,6 @@ class Visitor(threading.Thread):
     def __init__(self, visit: "Callable[[Visitor], None]", number: int) -> None:
         super().__init__(daemon=True)
         self.visit, self.number = visit, number
-        self.only_reads = visit in (anonymous_reader, logged_in_reader)
         self.random = Random(f"{SEED} {visit.__name__} {number}")
         # Of each phase; the waiting is in milliseconds, whatever the answer was.
         self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -77,8 +75,6 @@ class Visitor(threading.Thread):
             self.count(f"unexpected {answer.status_code}")
         for node, reads in zip(("primary", "replicas"), answer.headers["Race-Reads"].split(), strict=True):
             self.count(f"reads_{node}", int(reads))
-            if self.only_reads:
-                self.count(f"readers_{node}", int(reads))
         return answer
 
     def is_logged_in(self) -> bool | None:
@@ -165,7 +161,7 @@ def main() -> None:
     phase = None
     for visitor in visitors:
         visitor.join(2 * PATIENCE)
-    for name in seconds.keys() - {"-"}:
+    for name in (name for name in seconds if name != "-"):
         print(json.dumps(summary(name, seconds[name], visitors)))
 
 

@@ -61,7 +61,6 @@ def pages(sample: Sample) -> float:
 
 LOADED = "healthy lagging faults"
 ON_REPLICAS = share("reads_replicas", "reads_replicas", "reads_primary")
-OF_READERS = share("readers_replicas", "readers_replicas", "readers_primary")
 MEASURES = [
     *each("own comment missing, %", share("stale", "own_reads"), LOADED, "lagging", digits=1),
     *each("logged out, %", share("logged_out", "logged_in_views"), LOADED, "lagging", digits=1),
@@ -71,7 +70,6 @@ MEASURES = [
     *each("processor time of a page, ms", lambda sample: sample["cpu_ms"] / sample["requests"], "healthy lagging",
           "healthy", digits=2),
     *each("reads served by replicas, %", ON_REPLICAS, LOADED, "healthy", more=True),
-    *each("the same, of visitors who only read, %", OF_READERS, LOADED, more=True),
     *each("statements on the primary: a page of a logged-in reader", lambda sample: sample["page_statements"], "alone",
           digits=2),
     *each("statements on the primary: a request that writes a comment", lambda sample: sample["write_statements"],
@@ -127,7 +125,7 @@ def behind(results: Results, measure: Measure) -> str:
 def markdown(results: Results) -> str:
     about = (
         "{cores} cores, shared with other work; Python {python}, Django {django}, PostgreSQL {postgresql}; rounds: "
-        "{rounds}. Median over the rounds (lowest–highest); the best of a row is bold, unless all are equal."
+        "{rounds}. Median over the rounds (lowest–highest); the best of a row is bold, unless all are equal.{note}"
     )
     totals = {
         "own comment missing": ("stale", "own_reads"),
@@ -135,7 +133,7 @@ def markdown(results: Results) -> str:
         "failed requests": ("failed", "requests"),
     }
     parts = [
-        about.format(**results.machine),
+        about.format(**{"note": "", **results.machine}),
         table(["measure (phase)", *ROUTERS.values()], (row(results, measure) for measure in MEASURES)),
         table(
             ["all phases of all rounds", *ROUTERS.values()],
@@ -153,7 +151,7 @@ def write(text: str, directory: Path, readme: Path) -> None:
     panels = [
         Panel(
             measure.name,
-            measure.more_is_better,
+            "more is better" if measure.more_is_better else "less is better",
             [(label, results.values(measure, router), router == OURS) for router, label in ROUTERS.items()],
             measure.digits,
         )

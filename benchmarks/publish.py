@@ -36,10 +36,10 @@ def spread(values: list[float], digits: int) -> str:
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
+def table(head: list[str], rows: Iterable[Iterable[str]]) -> str:
+    """Nothing, if nothing of it was measured."""
     lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if len(lines) > 2 else ""
 
 
 def figure(name: str, panels: list[Panel], directory: Path, *, columns: int = 2) -> None:

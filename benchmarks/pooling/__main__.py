@@ -90,9 +90,7 @@ class Bench:
             assert process.stdout
             yield from map(json.loads, process.stdout)
 
-    def turns(
-        self, name: str, rounds: int, seconds: int = 1, quick: bool = False, sites: Iterable[str] = ()
-    ) -> Samples:
+    def turns(self, name: str, rounds: int, seconds: int, sites: Iterable[str] = ()) -> Samples:
         """Of a set."""
         run = self.lines("run", name, rounds, seconds, *sites)
         if name != "apart":
@@ -235,7 +233,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pooling", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=1, help="of a turn")
-    parser.add_argument("tables", nargs="*", choices=[*TABLES, []], help=f"{', '.join(TABLES)}; printed only")
+    parser.add_argument(
+        "tables", nargs="*", choices=[*TABLES, []], metavar="TABLE", help=f"{', '.join(TABLES)}; printed only"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         file = Path(scratch) / "pooling.jsonl" if options.tables else PART

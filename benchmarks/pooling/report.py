@@ -150,7 +150,7 @@ def pairs(results: Results, of: str, choices: Iterable[tuple[str, str, str]], wi
     for choice in map(", ".join, choices):
         if ratios := results.ratios(of, f"{choice}, {with_}", f"{choice}, {without}", READ):
             rows.append([choice, spread(ratios, 2), verdict(ratios)])
-    return table(["worker, strategy, way", f"{with_} in relation to {without}", ""], rows) if rows else ""
+    return table(["worker, strategy, way", f"{with_} in relation to {without}", ""], rows)
 
 
 def threads(results: Results) -> str:
@@ -159,7 +159,7 @@ def threads(results: Results) -> str:
         ratios = [results.ratios("threads", f"{name}, {size}", f"{name}, 4", READ) for size in SIZES]
         if all(ratios):
             rows.append([name, *(spread(one, 2) for one in ratios)])
-    return table(["in relation to 4", *map(str, SIZES)], rows) if rows else ""
+    return table(["in relation to 4", *map(str, SIZES)], rows)
 
 
 def micro(results: Results) -> str:
@@ -168,7 +168,7 @@ def micro(results: Results) -> str:
         values[sample["what"]].append(sample["microseconds"])
     rows = [[what, spread(took, 0 if median(took) > 50 else 1)] for what, took in values.items()]
     rows += [[f"memory of an idle {one['what']}", f"{one['bytes'] / 1000:,.1f} kB"] for one in results.of("memory")]
-    return table(["what", "µs"], rows) if rows else ""
+    return table(["what", "µs"], rows)
 
 
 def crowd(results: Results) -> str:

@@ -46,7 +46,8 @@ def test_single_steps_memory_and_a_crowd_have_their_numbers(running: Bench) -> N
     assert {step["what"] for step in steps} == published("micro")
     assert backend["bytes"] > 0 and client["bytes"] > 0
     assert {backend["what"], client["what"]} == published("memory")
-    assert (alone["admitted"], alone["refused"], alone["failed"]) == (97, 3, 0), alone
+    # 97, unless somebody else of the node's has a connection just then.
+    assert alone["refused"] >= 3 and (alone["admitted"] + alone["refused"], alone["failed"]) == (100, 0), alone
     assert (pooled["admitted"], pooled["refused"], pooled["failed"]) == (100, 0, 0), pooled
 
 

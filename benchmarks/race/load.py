@@ -2,8 +2,8 @@
 
 usage: load.py SITE SEED ARTICLES SESSION…     ARTICLES: their paths in a file; SESSION: keys of those who are logged in
 
-Each line of standard input begins a phase of that name; "-" is not measured, the end of the input ends all. Then a line
-of JSON is printed for each phase. A request belongs to the phase in which it began.
+It says so when each has had an answer. Then each line of standard input begins a phase of that name; "-" is not measured,
+the end of the input ends all, and a line of JSON is printed for each phase. A request belongs to the phase in which it began.
 """
 
 import json
@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from math import nan
 from pathlib import Path
 from random import Random
 
@@ -141,7 +142,7 @@ def summary(name: str, seconds: float, visitors: list[Visitor]) -> dict[str, flo
     for visitor in visitors:
         counts.update(visitor.counts[name])
     waits = sorted(wait for visitor in visitors for wait in visitor.waits[name])
-    p99 = round(waits[int(len(waits) * 0.99)], 2)
+    p99 = round(waits[int(len(waits) * 0.99)], 2) if waits else nan
     about = {"phase": name, "seconds": round(seconds, 3), "requests": len(waits), "p99_ms": p99}
     return about | dict(sorted(counts.items()))
 
@@ -152,6 +153,9 @@ def main() -> None:
     visitors = [Visitor(visit, number) for visit, number_of in kinds.items() for number in range(number_of)]
     for visitor in visitors:
         visitor.start()
+    while not all(visitor.waits for visitor in visitors):
+        time.sleep(0.05)
+    print("everybody has had an answer", flush=True)
     begun, seconds = time.monotonic(), Counter[str]()
     # Not `for line in sys.stdin`, which would read ahead.
     for line in iter(sys.stdin.readline, ""):

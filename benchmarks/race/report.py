@@ -59,6 +59,10 @@ def pages(sample: Sample) -> float:
     return (sample["requests"] - sample["failed"]) / sample["seconds"]
 
 
+def cpu(sample: Sample) -> float:
+    return sample["cpu_ms"] / sample["requests"] if sample["requests"] else nan
+
+
 LOADED = "healthy lagging faults"
 ON_REPLICAS = share("reads_replicas", "reads_replicas", "reads_primary")
 MEASURES = [
@@ -67,7 +71,7 @@ MEASURES = [
     *each("failed requests, %", share("failed", "requests"), LOADED, "faults", digits=1),
     *each("99th percentile of waiting, ms", lambda sample: sample["p99_ms"], LOADED, "faults"),
     *each("pages per second", pages, LOADED, "healthy", more=True),
-    *each("processor time of a page, ms", lambda sample: sample["cpu_ms"] / sample["requests"], "healthy lagging",
+    *each("processor time of a page, ms", cpu, "healthy lagging",
           "healthy", digits=2),
     *each("reads served by replicas, %", ON_REPLICAS, LOADED, "healthy", more=True),
     *each("statements on the primary: a page of a logged-in reader", lambda sample: sample["page_statements"], "alone",

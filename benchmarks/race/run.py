@@ -152,6 +152,7 @@ def turn(
         wait_for_site(f"http://{bind}")
         program = (visitors[0], HERE / "load.py", f"http://{bind}", str(number), *visitors[1:])
         load = running.enter_context(process(*program, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        load.stdout.readline()
         time.sleep(0.3 * seconds)
         measure("healthy")
         stack.lag(LAG)

@@ -6,10 +6,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
+from itertools import combinations as subsets
 from itertools import product
 from pathlib import Path
+from typing import Any
 
+from cookiecutter.generate import generate_context
 from cookiecutter.main import cookiecutter
+from cookiecutter.prompt import prompt_for_config
+from cookiecutter.utils import create_env_with_context
+from jinja2 import Environment
 
 TEMPLATE = Path(__file__).resolve().parent.parent
 PROJECT = TEMPLATE / "{{cookiecutter.project_slug}}"
@@ -34,6 +41,24 @@ def combinations() -> Iterator[dict[str, str]]:
         yield dict(zip(CHOICES, values, strict=True))
 
 
+def pairs(answers: dict[str, str]) -> set[tuple[tuple[str, str], ...]]:
+    return set(subsets(answers.items(), 2))
+
+
+def pairwise() -> list[dict[str, str]]:
+    """A small selection in which every pair of answers occurs that any combination which is not refused has."""
+    possible = [answers for answers in combinations() if not refused(answers)]
+    missing = set().union(*map(pairs, possible))
+    selection = []
+    while missing:
+        selection.append(max(possible, key=lambda answers: len(pairs(answers) & missing)))
+        missing -= pairs(selection[-1])
+    return selection
+
+
+SELECTION = pairwise()
+
+
 def bake(directory: Path, *, hooks: bool = True, **answers: str) -> Path:
     """Generates into `directory` and returns the project's path."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -42,6 +67,22 @@ def bake(directory: Path, *, hooks: bool = True, **answers: str) -> Path:
         default_config=True,
     )  # fmt: skip
     return Path(made)
+
+
+def render(source: Path, **answers: str) -> str:
+    """One file of the template, as cookiecutter renders it."""
+    context = {"cookiecutter": {**_defaults(), **answers}}
+    return _environment().from_string(source.read_text()).render(**context)
+
+
+@cache
+def _environment() -> Environment:
+    return create_env_with_context({"cookiecutter": PROMPTS})
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return dict(prompt_for_config(generate_context(str(TEMPLATE / "cookiecutter.json")), no_input=True))
 
 
 def edit_env(project: Path, **values: str) -> None:

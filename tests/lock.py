@@ -11,24 +11,26 @@ from pathlib import Path
 
 from tests.baking import PROJECT, TEMPLATE, bake
 
+# The oldest, the one since which another Django is installed, and that of the image.
+PYTHONS = ["3.11", "3.12", "3.14"]
+
+
+def uv(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "uv", "pip", *arguments], check=True)
+
 
 def compile_lock(pyproject: Path, lock: Path, *extras: str) -> None:
     """Compiles in place: what the lock holds is kept as long as it satisfies pyproject.toml."""
-    options = [option for extra in extras for option in ("--extra", extra)]
-    # No header and no annotations: they would hold paths and the project's name. 3.11 is the oldest supported Python.
-    command = [
-        "-m",
-        "uv",
-        "pip",
-        "compile",
-        "--quiet",
-        "--universal",
-        "--generate-hashes",
-        "--no-header",
-        "--no-annotate",
-    ]
-    command += ["--python-version", "3.11", *options, "--output-file", str(lock), str(pyproject)]
-    subprocess.run([sys.executable, *command], check=True)
+    chosen = [option for extra in extras for option in ("--extra", extra)]
+    # No header and no annotations: they would hold paths and the project's name.
+    options = ["--quiet", "--universal", "--generate-hashes", "--no-header", "--no-annotate"]
+    uv("compile", *options, "--python-version", PYTHONS[0], *chosen, "--output-file", str(lock), str(pyproject))
+
+
+def assert_installs(lock: Path, python: str, target: Path) -> None:
+    """On this Python, each pin has a wheel with a hash that the lock knows."""
+    options = ["--quiet", "--dry-run", "--require-hashes", "--no-deps", "--only-binary", ":all:"]
+    uv("install", *options, "--python-version", python, "--target", str(target), "--requirement", str(lock))
 
 
 def locks(project: Path) -> dict[Path, tuple[Path, tuple[str, ...]]]:
@@ -46,6 +48,8 @@ def main() -> None:
             compiled = Path(directory) / "lock.txt"
             shutil.copy(lock, compiled) if lock.exists() else compiled.unlink(missing_ok=True)
             compile_lock(pyproject, compiled, *extras)
+            for python in PYTHONS:
+                assert_installs(compiled, python, Path(directory) / "target")
             shutil.copy(compiled, lock)
 
 

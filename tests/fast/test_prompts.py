@@ -1,13 +1,17 @@
 """What is refused, and how: one clear message, a non-zero status, nothing left behind."""
 
+import io
 import json
 import os
+import re
 import tomllib
+from contextlib import chdir, redirect_stderr
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.baking import CHOICES, PROMPTS, TEMPLATE, answer_prompts, bake, cli
+from tests.baking import CHOICES, PROMPTS, TEMPLATE, answer_prompts, bake, cli, combinations, refused, render
 
 # answer -> what the message must say of it
 HOSTILE = {
@@ -62,8 +66,36 @@ STRANGE_NAMES = [
 ]
 
 
+# These go through cookiecutter's command line, the others through the hook alone: a refusal ends both in the same way.
+ON_THE_COMMAND_LINE = [
+    "slug with a quote",
+    "slug out of the directory",
+    "slug with a directory",
+    "persistent under asgi",
+]
+
+
+def run_hook(answers: dict[str, str]) -> tuple[int, str]:
+    """pre_gen_project.py, rendered for these answers and run: its status and what it prints to stderr."""
+    module: dict[str, Any] = {"__name__": "pre_gen_project"}
+    exec(render(TEMPLATE / "hooks" / "pre_gen_project.py", **answers), module)
+    # For a slug with a slash it removes the directory that it stands in and those above, as far as they are empty.
+    with chdir(TEMPLATE), redirect_stderr(io.StringIO()) as said:
+        status = module["main"]()
+    return status, said.getvalue()
+
+
 @pytest.mark.parametrize(("answers", "says"), HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_answer_gets_one_clear_message(tmp_path: Path, answers: dict[str, str], says: str) -> None:
+def test_a_hostile_answer_gets_one_clear_message(answers: dict[str, str], says: str) -> None:
+    status, said = run_hook(answers)
+    assert status != 0
+    assert re.fullmatch(r"Error: .+\n", said), said
+    assert says in said
+
+
+@pytest.mark.parametrize("name", ON_THE_COMMAND_LINE)
+def test_a_refusal_ends_the_command_and_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
+    answers, says = HOSTILE[name]
     done = cli(tmp_path / "out", **answers)
     assert done.returncode != 0
     # cookiecutter adds a traceback of its own whenever a hook refuses; ours is the one line of this form.
@@ -72,6 +104,12 @@ def test_a_hostile_answer_gets_one_clear_message(tmp_path: Path, answers: dict[s
     assert says in errors[0]
     assert list((tmp_path / "out").iterdir()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_just_the_impossible_combinations_are_refused() -> None:
+    for answers in combinations():
+        status, said = run_hook(answers)
+        assert (status, bool(said)) == ((1, True) if refused(answers) else (0, False)), answers
 
 
 def test_an_existing_directory_is_not_touched(tmp_path: Path) -> None:
@@ -164,7 +202,3 @@ def test_containers_can_read_what_they_mount_whatever_the_umask(tmp_path: Path) 
         for path in (project / directory, *(project / directory).iterdir()):
             wanted = 0o055 if path.is_dir() or path.suffix == ".sh" else 0o044
             assert path.stat().st_mode & 0o077 == wanted, path
-
-
-def test_the_hooks_stay_small() -> None:
-    assert len((TEMPLATE / "hooks" / "post_gen_project.py").read_text().splitlines()) < 120

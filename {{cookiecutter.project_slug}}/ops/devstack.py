@@ -3,6 +3,7 @@
 Everything lives in one directory, and only what this object started is ever stopped.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -89,6 +91,17 @@ def free_port(preferred: int = 0) -> int:
         return int(probe.getsockname()[1])
 
 
+def is_there(target: int) -> bool:
+    """Whether a process has this id, or is of this group if it is negative."""
+    try:
+        os.kill(target, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def not_as_root() -> list[str]:
     """PostgreSQL and PgBouncer refuse root. The command prefix that runs them as nobody, empty for everyone else.
 
@@ -159,6 +172,7 @@ class Devstack:
         self._stack.callback(shutil.rmtree, self._run_dir)
         self._run_dir.chmod(0o755)
         self.data.mkdir(parents=True, exist_ok=True)
+        self._claim()
         if self._prefix:
             # The nodes make their directories in these.
             for directory in (self.data, self._run_dir):
@@ -174,6 +188,32 @@ class Devstack:
             "LISTEN_ADDRESSES": "127.0.0.1",
             "PRIMARY_HOST": "primary",
         }
+
+    def _claim(self) -> None:
+        """Locks the data for as long as anything runs that is started here: each process inherits the lock.
+
+        :raises DevstackError: if something runs of a start before this one, with the command that stops it
+        """
+        self._processes = self._stack.enter_context((self.data / "processes").open("a+"))
+        try:
+            fcntl.flock(self._processes, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._processes.seek(0)
+            started = map(int, self._processes.read().split())
+            # Its group, where the leader is gone.
+            left = [str(target) for pid in started if (target := next(filter(is_there, (pid, -pid)), None))]
+            raise DevstackError(
+                f"Servers of another start run on {self.data}, and are left alone. If its devstack runs, stop it with "
+                "Ctrl-C in its terminal. If it was killed, this stops what it left; the next start finds the data:\n"
+                f"  kill -INT -- {' '.join(left)}"
+            ) from None
+        self._processes.truncate(0)
+
+    def spawn(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+        """In a session of its own: Ctrl-C in the terminal reaches this program only, which then stops all in order."""
+        process = subprocess.Popen(command, start_new_session=True, pass_fds=[self._processes.fileno()], **options)
+        print(process.pid, file=self._processes, flush=True)
+        return process
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -235,15 +275,8 @@ class Devstack:
         """Runs the entrypoint.sh in `scripts`, as its container would, until the healthcheck.sh there is content."""
         log = self.data / f"{name}.log"
         with log.open("wb") as output:
-            # A session of its own: Ctrl-C in the terminal reaches this program only, which then stops them in order.
-            process = subprocess.Popen(
-                [*self._prefix, "bash", str(scripts / "entrypoint.sh")],
-                env=env,
-                cwd="/",
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            command = [*self._prefix, "bash", str(scripts / "entrypoint.sh")]
+            process = self.spawn(command, env=env, cwd="/", stdout=output, stderr=output)
         self._stack.callback(stop, process)
         check = [*self._prefix, "bash", str(scripts / "healthcheck.sh")]
         deadline = time.monotonic() + START_PATIENCE

@@ -81,7 +81,7 @@ class Command(BaseCommand):
                 command = command[1:]
             if not command:
                 return self._serve(stack, env)
-            process = subprocess.Popen(command, env=env, start_new_session=True)
+            process = stack.spawn(command, env=env)
             try:
                 return process.wait()
             finally:
@@ -93,9 +93,7 @@ class Command(BaseCommand):
         addresses = stack.data / "env"
         addresses.write_text("".join(f"{name}={value}\n" for name, value in stack.urls().items() if name != "REPLICAS"))
         gunicorn = [sys.executable, "-m", "gunicorn", "--config", "config/gunicorn.conf.py"]
-        site = subprocess.Popen(
-            gunicorn, env=env | {"WEB_BIND": f"127.0.0.1:{port}"}, cwd=settings.BASE_DIR, start_new_session=True
-        )
+        site = stack.spawn(gunicorn, env=env | {"WEB_BIND": f"127.0.0.1:{port}"}, cwd=settings.BASE_DIR)
         try:
             subprocess.run([*MANAGE, "topology"], env=env, check=True)
             self.stdout.write(f"\nThe site: http://localhost:{port}/    Stop it: Ctrl-C")

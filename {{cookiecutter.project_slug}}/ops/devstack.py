@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -157,10 +158,13 @@ class Devstack:
     def __enter__(self) -> "Devstack":
         try:
             self._prepare()
-            for node in self.nodes:
-                self.start_node(node)
+            self.start_node("primary")
+            # All at once: a replica that starts again waits for two seconds first.
+            starting = [self._start_node(node) for node in self.nodes[1:]]
             if self.pgbouncer:
-                self._start("pgbouncer", BASE_DIR / "pgbouncer", self._pgbouncer_env())
+                starting.append(self._start("pgbouncer", BASE_DIR / "pgbouncer", self._pgbouncer_env()))
+            for wait_until_ready in starting:
+                wait_until_ready()
         except BaseException:
             self._stack.close()
             raise
@@ -269,26 +273,35 @@ class Devstack:
 
         :raises DevstackError: with the end of its log
         """
-        self._start(node, BASE_DIR / "postgres", self.node_env(node))
+        self._start_node(node)()
 
-    def _start(self, name: str, scripts: Path, env: dict[str, str]) -> None:
-        """Runs the entrypoint.sh in `scripts`, as its container would, until the healthcheck.sh there is content."""
+    def _start_node(self, node: str) -> Callable[[], None]:
+        return self._start(node, BASE_DIR / "postgres", self.node_env(node))
+
+    def _start(self, name: str, scripts: Path, env: dict[str, str]) -> Callable[[], None]:
+        """Runs the entrypoint.sh in `scripts`, as its container would. What is returned waits until the healthcheck.sh
+        there is content.
+        """
         log = self.data / f"{name}.log"
         with log.open("wb") as output:
             command = [*self._prefix, "bash", str(scripts / "entrypoint.sh")]
             process = self.spawn(command, env=env, cwd="/", stdout=output, stderr=output)
         self._stack.callback(stop, process)
         check = [*self._prefix, "bash", str(scripts / "healthcheck.sh")]
-        deadline = time.monotonic() + START_PATIENCE
-        while process.poll() is None:
-            if subprocess.run(check, env=env, capture_output=True).returncode == 0:
-                return
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.05)
-        state = "ended" if process.poll() is not None else f"was not ready within {START_PATIENCE:g} s"
-        lines = log.read_text(errors="replace").splitlines()[-15:]
-        raise DevstackError("\n  ".join([f"{name} {state}. The end of {log}:", *lines]))
+
+        def wait_until_ready() -> None:
+            deadline = time.monotonic() + START_PATIENCE
+            while process.poll() is None:
+                if subprocess.run(check, env=env, capture_output=True).returncode == 0:
+                    return
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.1)
+            state = "ended" if process.poll() is not None else f"was not ready within {START_PATIENCE:g} s"
+            lines = log.read_text(errors="replace").splitlines()[-15:]
+            raise DevstackError("\n  ".join([f"{name} {state}. The end of {log}:", *lines]))
+
+        return wait_until_ready
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:

@@ -73,7 +73,9 @@ class Command(BaseCommand):
                 # The test runner holds one connection for a whole test; a pool would only be in its way.
                 env["CONNECTION_STRATEGY"] = "per-request"
             subprocess.run([*MANAGE, "collectstatic", "--noinput", "--verbosity=0"], env=env, check=True)
-            migrate = [*MANAGE, "migrate", "--noinput", "--database=direct", f"--verbosity={int(not for_tests)}"]
+            # As in compose.yaml, which tells why it says --fake-initial.
+            migrate = [*MANAGE, "migrate", "--noinput", "--fake-initial", "--database=direct"]
+            migrate += [f"--verbosity={int(not for_tests)}"]
             subprocess.run(migrate, env=env | {"DATABASE_DIRECT_URL": stack.url("primary", "owner")}, check=True)
             if seed:
                 subprocess.run([*MANAGE, "seed_articles"], env=env, check=True)

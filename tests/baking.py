@@ -95,6 +95,12 @@ def edit_env(project: Path, **values: str) -> None:
     path.write_text(text)
 
 
+def env(project: Path, name: str, file: str = ".env") -> str:
+    found = re.search(rf"^{name}=(.*)$", (project / file).read_text(), flags=re.MULTILINE)
+    assert found, name
+    return found[1]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

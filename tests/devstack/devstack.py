@@ -2,21 +2,26 @@
 
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from selenium import webdriver
 
+from tests.baking import env
+from tests.waiting import eventually
+
+MANAGE = [".venv/bin/python", "manage.py"]
+
 
 def manage(project: Path, *arguments: str) -> str:
-    done = subprocess.run([".venv/bin/python", "manage.py", *arguments], cwd=project, capture_output=True, text=True)
+    done = subprocess.run([*MANAGE, *arguments], cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -25,51 +30,113 @@ class Devstack:
     """`manage.py devstack` in a terminal."""
 
     def __init__(self, project: Path) -> None:
-        self.output = ""
-        # Its own group, as a terminal gives each command: Ctrl-C goes to the whole group.
-        self.process = subprocess.Popen(
-            [".venv/bin/python", "manage.py", "devstack"],
-            cwd=project,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.url = self.wait_for(r"The site: (\S+)/ ")
+        self.project = project
+        self.terminal = terminal(project)
+        with self.terminal.open("wb") as output:
+            # Its own group, as a terminal gives each command: Ctrl-C goes to the whole group.
+            self.process = subprocess.Popen(
+                [*MANAGE, "devstack"], cwd=project, stdout=output, stderr=output, start_new_session=True
+            )
 
-    def wait_for(self, pattern: str, patience: float = 60.0) -> str:
-        assert self.process.stdout
-        deadline = time.monotonic() + patience
-        while not (found := re.search(pattern, self.output)):
-            assert time.monotonic() < deadline and self.process.poll() is None, self.output
-            if select.select([self.process.stdout], [], [], 0.2)[0]:
-                self.output += os.read(self.process.stdout.fileno(), 65536).decode()
-        return found[1]
+    @property
+    def output(self) -> str:
+        return self.terminal.read_text(errors="replace")
+
+    def wait_for(self, pattern: str) -> str:
+        def found() -> re.Match[str] | None:
+            ended = self.process.poll() is not None
+            match = re.search(pattern, self.output)
+            assert match or not ended, f"it ended with {self.process.returncode}:\n{self.output}"
+            return match
+
+        return eventually(found)[1]
+
+    @property
+    def url(self) -> str:
+        """Waits until the site is up."""
+        return self.wait_for(r"The site: (\S+)/ ")
 
     def ctrl_c(self) -> int:
         os.killpg(self.process.pid, signal.SIGINT)
-        status = self.process.wait(timeout=60)
-        assert self.process.stdout
-        self.output += self.process.stdout.read().decode()
-        return status
+        return self.process.wait(timeout=60)
 
 
 @contextmanager
 def devstack(project: Path) -> Iterator[Devstack]:
+    """Running; stopped at the end by Ctrl-C, if the test has not stopped it."""
     stack = Devstack(project)
     try:
+        assert stack.url
         yield stack
     finally:
         if stack.process.poll() is None:
             assert stack.ctrl_c() == 0, stack.output
 
 
-def servers(project: Path) -> list[str]:
-    """The command lines of what runs for this project: its scripts, and the servers on its data."""
-    found = subprocess.run(
-        ["ps", "-eo", "pid,args", "-ww"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    ours = [f"{project}/{part}" for part in (".devstack", "postgres", "pgbouncer")]
-    return [line for line in found if any(part in line for part in ours)]
+def terminal(project: Path) -> Path:
+    """What the project's devstack has printed."""
+    return project.with_name(f"{project.name}.terminal")
+
+
+def logs(project: Path) -> list[tuple[str, str]]:
+    """The ends of what tells why something went wrong: of the terminal and of each server's log."""
+    files = [terminal(project), *sorted((project / ".devstack").glob("*.log"))]
+    return [
+        (path.name, "\n".join(path.read_text(errors="replace").splitlines()[-40:])) for path in files if path.exists()
+    ]
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """All of the machine's: parent and command line, by process id."""
+    found = subprocess.run(["ps", "-eo", "pid=,ppid=,args=", "-ww"], capture_output=True, text=True, check=True).stdout
+    fields = (line.split(maxsplit=2) for line in found.splitlines())
+    return {int(pid): (int(parent), command) for pid, parent, command in fields}
+
+
+def servers(project: Path) -> dict[int, str]:
+    """The command lines of what runs for this project, by process id: its Python, its scripts, the servers on its data."""
+    ours = [f"{project}/{part}/" for part in (".devstack", ".venv", "postgres", "pgbouncer")]
+    return {pid: command for pid, (_, command) in processes().items() if any(part in command for part in ours)}
+
+
+def end_servers(project: Path) -> None:
+    """As a person ends what has lost its devstack: by its process id."""
+    for pid in servers(project):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+    eventually(lambda: not servers(project))
+
+
+def nodes(project: Path) -> list[str]:
+    return ["primary", *(f"replica-{number}" for number in range(1, int(env(project, "REPLICAS")) + 1))]
+
+
+def sql(project: Path, node: str, statement: str) -> list[tuple[Any, ...]]:
+    """The rows. Past everything, on one node: over its socket, whose superuser is the system user that owns the data."""
+    (pid_file,) = (project / ".devstack" / node).glob("*/docker/postmaster.pid")
+    port, directory = pid_file.read_text().splitlines()[3:5]
+    mine = os.geteuid()
+    os.seteuid(pid_file.stat().st_uid)
+    try:
+        connection = psycopg.connect(host=directory, port=port, user="postgres", dbname=project.name, autocommit=True)
+    finally:
+        os.seteuid(mine)
+    with connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def write(project: Path, text: str) -> None:
+    """A row, as the site writes: as its role, by the addresses that the devstack has left for manage.py."""
+    address = env(project, "DATABASE_URL", ".devstack/env")
+    password = (project / "secrets" / "app_password").read_text().strip()
+    row = "INSERT INTO articles_article (title, slug, author_name, body, created_at) VALUES (%s, %s, '', '', now())"
+    with psycopg.connect(address, password=password, autocommit=True, prepare_threshold=None) as connection:
+        connection.execute(row, [text, text])
+
+
+def titles(project: Path, node: str) -> list[str]:
+    return [title for (title,) in sql(project, node, "SELECT title FROM articles_article ORDER BY id")]
 
 
 @contextmanager

@@ -2,16 +2,11 @@
 click.
 """
 
-import os
 import re
-import shutil
-import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 import requests
 from selenium import webdriver
@@ -20,12 +15,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.baking import bake, edit_env, free_port
-from tests.devstack.devstack import Devstack, browser, devstack, manage
+from tests.devstack.devstack import Devstack, browser, devstack, manage, nodes, sql, titles
+from tests.waiting import eventually
 
-REPLICAS = ("replica-1", "replica-2")
-# Seconds after the pause. MAX_STALENESS is 10: until then replicas serve, and only tokens keep the editor from them.
-LATER, END = 15, 30
 OLD_ARTICLE = """
 from articles.models import Article
 from django.utils.timezone import now
@@ -33,62 +25,21 @@ Article.objects.create(title="Old", slug="old", published_at=now())
 """
 
 
-@pytest.fixture(scope="module")
-def baked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = bake(tmp_path_factory.mktemp("browser"), project_slug="my_site", replicas=str(len(REPLICAS)))
-    edit_env(project, WEB_PORT=str(free_port()))
-    subprocess.run(["make", ".venv/installed"], cwd=project, check=True, capture_output=True)
-    return project
-
-
-@pytest.fixture
-def project(baked: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """With the test's parameter at the end of its settings, and no data yet."""
-    settings = baked / "config" / "settings.py"
-    before = settings.read_text()
-    settings.write_text(before + request.param)
-    yield baked
-    settings.write_text(before)
-    shutil.rmtree(baked / ".devstack")
-
-
-def superuser(project: Path, node: str) -> "psycopg.Connection[tuple[str]]":
-    """Past everything, to one node: over its socket, whose superuser is the system user that owns the data."""
-    (pid_file,) = (project / ".devstack" / node).glob("*/docker/postmaster.pid")
-    port, directory = pid_file.read_text().splitlines()[3:5]
-    mine = os.geteuid()
-    os.seteuid(pid_file.stat().st_uid)
-    try:
-        return psycopg.connect(host=directory, port=port, user="postgres", dbname="my_site", autocommit=True)
-    finally:
-        os.seteuid(mine)
-
-
-def titles(project: Path, node: str) -> list[str]:
-    with superuser(project, node) as connection:
-        return [title for (title,) in connection.execute("SELECT title FROM articles_article")]
-
-
-def eventually(project: Path, title: str) -> None:
-    """Until this is what each replica has."""
-    deadline = time.monotonic() + 20
-    while any(titles(project, node) != [title] for node in REPLICAS):
-        assert time.monotonic() < deadline, title
-        time.sleep(0.1)
-
-
 @contextmanager
 def replay_paused(project: Path) -> Iterator[None]:
-    def everywhere(sql: str) -> None:
-        for node in REPLICAS:
-            with superuser(project, node) as connection:
-                connection.execute(sql)
+    def everywhere(statement: str) -> None:
+        for node in nodes(project)[1:]:
+            sql(project, node, statement)
 
     everywhere("SELECT pg_wal_replay_pause()")
     try:
         yield
     finally:
         everywhere("SELECT pg_wal_replay_resume()")
+
+
+def replicas_have(project: Path, title: str) -> bool:
+    return all(titles(project, node) == [title] for node in nodes(project)[1:])
 
 
 class Editor:
@@ -106,7 +57,7 @@ class Editor:
         button = self.window.find_element(By.CSS_SELECTOR, selector)
         button.click()
         # While the pages change, Chrome's driver may answer with an error of its own (SeleniumHQ/selenium#15401): ask again.
-        WebDriverWait(self.window, 20, ignored_exceptions=[WebDriverException]).until(staleness_of(button))
+        WebDriverWait(self.window, 60, ignored_exceptions=[WebDriverException]).until(staleness_of(button))
 
     def sends(self, button: str = "input[type=submit]", **fields: str) -> None:
         for name, value in fields.items():
@@ -165,40 +116,34 @@ class Editor:
         return {row.text for row in self.window.find_elements(By.CSS_SELECTOR, "#result_list .field-title")}
 
 
-def wait_until(moment: float) -> None:
-    time.sleep(max(0.0, moment - time.monotonic()))
-
-
 def replicas_serve(stack: Devstack) -> None:
     """Until pages come from them one after the other: a worker process reads the primary first, and then asks where
     the replicas stand.
     """
-    deadline, in_a_row = time.monotonic() + 20, 0
-    while in_a_row < 10:
-        assert time.monotonic() < deadline
-        page = requests.get(stack.url + "/", timeout=10).text
-        in_a_row = in_a_row + 1 if 'class="database replica"' in page else 0
+
+    def all_of_ten() -> bool:
+        pages = (requests.get(stack.url + "/", timeout=30).text for _ in range(10))
+        return all('class="database replica"' in page for page in pages)
+
+    eventually(all_of_ten)
+
+
+def a_stranger_sees(stack: Devstack, title: str) -> bool:
+    """Who has written nothing, and brings no token."""
+    return f">{title}<" in requests.get(stack.url + "/", timeout=30).text
 
 
 def assert_nothing_failed(stack: Devstack, until: str) -> None:
     """By the site's own log, read as far as this last request."""
-    requests.get(f"{stack.url}/livez?{until}", timeout=10)
+    requests.get(f"{stack.url}/livez?{until}", timeout=30)
     stack.wait_for(rf"livez\?{until} HTTP/1.1\" (200)")
     assert re.findall(r'"POST /admin/articles/\S+ HTTP/1.1" 302', stack.output)
     assert re.findall(r'.+HTTP/1.1" 5\d\d.*', stack.output) == []
 
 
-@pytest.mark.parametrize(
-    ("project", "a_strangers_title"),
-    [
-        # Who has written nothing is shown what is at most 10 s old.
-        pytest.param("", "Second", id="as-generated"),
-        # Here replicas serve to the end, so that nothing but tokens keeps the editor from them.
-        pytest.param('DBROUTING |= {"MAX_STALENESS": 300, "TOKEN_LIFE": 900}\n', "Old", id="replicas-never-lag"),
-    ],
-    indirect=["project"],
-)
-def test_an_editor_sees_their_own_work(project: Path, a_strangers_title: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def an_editor_at_work(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Devstack, Editor]]:
+    """Logged in, while no replica replays anything: they have one article, "Old", and serve it."""
     monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "analytical engine")
     with devstack(project) as stack, browser() as window:
         manage(project, "createsuperuser", "--noinput", "--username=ada", "--email=ada@example.org")
@@ -206,18 +151,37 @@ def test_an_editor_sees_their_own_work(project: Path, a_strangers_title: str, mo
         editor.logs_in("analytical engine")
         # After it, so what has the article has that session too. Those that follow are made while nothing is replayed.
         manage(project, "shell", "-c", OLD_ARTICLE)
-        eventually(project, "Old")
+        eventually(lambda: replicas_have(project, "Old"))
         replicas_serve(stack)
-
         with replay_paused(project):
-            paused = time.monotonic()
-            editor.works("First", "Old", "analytical engine", "difference engine")
-            assert_nothing_failed(stack, until="first")
-            wait_until(paused + LATER)
-            editor.works("Second", "First", "difference engine", "analytical engine")
-            assert_nothing_failed(stack, until="second")
-            wait_until(paused + END)
-            # All of this while the replicas had nothing of it.
-            assert [titles(project, node) for node in REPLICAS] == [["Old"], ["Old"]]
-            assert f">{a_strangers_title}<" in requests.get(stack.url + "/", timeout=10).text
-        eventually(project, "Second")
+            yield stack, editor
+            assert replicas_have(project, "Old")
+        (title,) = titles(project, "primary")
+        eventually(lambda: replicas_have(project, title))
+
+
+def test_an_editor_sees_their_own_work_while_replicas_serve(
+    make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but tokens keeps the editor from what is old: replicas count as fresh to the end."""
+    project = make_project("fresh_site", replicas="2")
+    with (project / "config" / "settings.py").open("a") as settings:
+        settings.write('DBROUTING |= {"MAX_STALENESS": 3600, "TOKEN_LIFE": 36000}\n')
+    with an_editor_at_work(project, monkeypatch) as (stack, editor):
+        editor.works("First", "Old", "analytical engine", "difference engine")
+        assert_nothing_failed(stack, until="first")
+        eventually(lambda: a_stranger_sees(stack, "Old"))
+
+
+def test_an_editor_sees_their_own_work_before_and_after_replicas_lag(
+    make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As generated: after ten seconds replicas serve nobody any longer."""
+    project = make_project("lagging_site", replicas="2")
+    with an_editor_at_work(project, monkeypatch) as (stack, editor):
+        editor.works("First", "Old", "analytical engine", "difference engine")
+        assert_nothing_failed(stack, until="first")
+        eventually(lambda: a_stranger_sees(stack, "First"))
+        editor.works("Second", "First", "difference engine", "analytical engine")
+        assert_nothing_failed(stack, until="second")
+        assert a_stranger_sees(stack, "Second")

@@ -1,141 +1,93 @@
-"""The generated project without Docker: its own `make test`, and `manage.py devstack` as a person uses it."""
+"""`manage.py devstack` and what runs on it, from start to end: its own `make test`, Ctrl-C, kill -9, a start that fails."""
 
+import os
 import re
+import shlex
 import signal
-import socket
 import subprocess
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import requests
-from selenium.webdriver.common.by import By
 
-from tests.baking import bake, edit_env, free_port
-from tests.devstack.devstack import browser, devstack, manage, servers
+from tests.devstack.devstack import MANAGE, Devstack, devstack, end_servers, nodes, servers, titles, write
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = bake(
-        tmp_path_factory.mktemp("devstack"), project_name="Dev & Stack", project_slug="dev_site", replicas="2"
-    )
-    edit_env(project, WEB_PORT=str(free_port()))
-    subprocess.run(["make", ".venv/installed"], cwd=project, check=True, capture_output=True)
-    return project
+def project(make_project: Callable[..., Path]) -> Path:
+    return make_project("dev_site", replicas="2")
 
 
-def test_the_projects_own_tests_pass(project: Path) -> None:
+def test_the_projects_own_tests_pass(first_project: Path) -> None:
     """ruff, mypy --strict and pytest on a real primary and two real replicas."""
-    done = subprocess.run(["make", "test"], cwd=project, capture_output=True, text=True)
+    done = subprocess.run(["make", "test"], cwd=first_project, capture_output=True, text=True)
     print(done.stdout[-5000:], done.stderr[-5000:])
     assert done.returncode == 0
     assert re.search(r"^\d+ passed", done.stdout, flags=re.MULTILINE)
     assert "Success: no issues found" in done.stdout
 
 
-def test_it_serves_from_a_replica_and_stops_on_ctrl_c(project: Path) -> None:
-    with devstack(project) as stack:
-        assert "primary" in stack.output and stack.output.count(" ms ") == 2
-        manage(project, "seed_articles", "--articles", "30", "--comments", "50")
-        page = requests.get(stack.url + "/most-discussed/", timeout=10)
-        deadline = time.monotonic() + 10
-        # A process that has just begun asks the primary, until it knows where the replicas stand.
-        while not ("/articles/" in page.text and "replica" in page.text[page.text.rindex("<footer") :]):
-            assert time.monotonic() < deadline, page.text
-            page = requests.get(stack.url + "/most-discussed/", timeout=10)
-        assert page.status_code == 200
-        assert "Dev &amp; Stack" in page.text
-        ready = requests.get(stack.url + "/readyz", timeout=10).json()
-        assert ready["status"] == "ok", ready
-        assert servers(project)
-        assert stack.ctrl_c() == 0
-        assert "stopped; the data is in" in stack.output
-    assert servers(project) == []
-    assert not (project / ".devstack" / "env").exists()
-    logs = (project / ".devstack" / "primary.log").read_text()
-    assert "database system is shut down" in logs
+def test_the_lock_names_all_that_its_packages_need(first_project: Path) -> None:
+    """It was installed without a look at that."""
+    done = subprocess.run([".venv/bin/pip", "check"], cwd=first_project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
-def test_a_visitor_reads_and_comments_in_a_browser(project: Path) -> None:
-    with devstack(project) as stack, browser() as visitor:
-        visitor.get(stack.url + "/")
-        visitor.find_element(By.CSS_SELECTOR, 'a[href^="/articles/"]').click()
-        assert visitor.title.endswith("Dev & Stack")
-        deadline = time.monotonic() + 10
-        # A process that has just begun asks the primary, until it knows where the replicas stand.
-        while not visitor.find_elements(By.CSS_SELECTOR, "footer .database.replica"):
-            assert time.monotonic() < deadline
-            visitor.refresh()
-        assert visitor.find_element(By.CSS_SELECTOR, "footer .database.replica").is_displayed()
-        visitor.find_element(By.NAME, "author_name").send_keys("Zoë")
-        visitor.find_element(By.NAME, "body").send_keys("<b>from a browser</b>")
-        visitor.find_element(By.NAME, "body").submit()
-        assert "<b>from a browser</b>" in visitor.find_element(By.TAG_NAME, "main").text
-        # Nothing is missing, refused or wider than the screen.
-        assert [entry for entry in visitor.get_log("browser") if entry["level"] == "SEVERE"] == []
-        widths = "return [document.documentElement.scrollWidth, window.innerWidth]"
-        content, window = visitor.execute_script(widths)
-        assert content <= window
-
-
-def test_the_next_start_finds_the_data(project: Path) -> None:
-    with devstack(project):
-        count = "from articles.models import Article; print(Article.objects.count())"
-        assert manage(project, "shell", "--verbosity", "0", "-c", count).strip() == "30"
-
-
-def test_it_leaves_other_servers_alone(project: Path, tmp_path: Path) -> None:
-    """Two stacks at once: each on its own ports, and the end of one is not the end of the other."""
-    other = bake(tmp_path, project_slug="other_site")
-    (other / ".venv").symlink_to(project / ".venv")
-    with devstack(project) as mine:
-        with devstack(other) as theirs:
-            assert mine.url != theirs.url
-            assert requests.get(theirs.url + "/readyz", timeout=10).status_code == 200
-        assert servers(other) == []
-        assert requests.get(mine.url + "/readyz", timeout=10).json()["status"] == "ok"
-
-
-def test_a_taken_port_is_left_to_its_owner(project: Path) -> None:
-    wanted = re.search(r"^WEB_PORT=(\d+)$", (project / ".env").read_text(), flags=re.MULTILINE)
-    assert wanted
-    with socket.create_server(("127.0.0.1", int(wanted[1]))), devstack(project) as stack:
-        assert not stack.url.endswith(f":{wanted[1]}")
-        assert requests.get(stack.url + "/livez", timeout=10).status_code == 200
-
-
-def test_a_second_start_on_the_same_data_is_refused_and_harmless(project: Path) -> None:
-    with devstack(project) as stack:
-        second = subprocess.run(
-            [".venv/bin/python", "manage.py", "devstack"], cwd=project, capture_output=True, text=True
-        )
-        assert second.returncode != 0
-        assert "primary ended" in second.stderr and "another server runs on" in second.stderr
-        assert requests.get(stack.url + "/readyz", timeout=10).json()["status"] == "ok"
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_other_signals_stop_it_as_cleanly(project: Path, number: int) -> None:
-    with devstack(project) as stack:
+def sent(number: int) -> Callable[[Devstack], int]:
+    def stop(stack: Devstack) -> int:
         stack.process.send_signal(number)
-        assert stack.process.wait(timeout=60) == 0
-    assert servers(project) == []
-    assert "database system is shut down" in (project / ".devstack" / "primary.log").read_text()
+        return stack.process.wait(timeout=60)
+
+    return stop
+
+
+STOPS = {"Ctrl-C": Devstack.ctrl_c, "SIGTERM": sent(signal.SIGTERM), "SIGHUP": sent(signal.SIGHUP)}
+
+
+def test_it_stops_cleanly_and_the_next_start_finds_the_data(project: Path) -> None:
+    kept: list[str] = []
+    for name, stop in STOPS.items():
+        with devstack(project) as stack:
+            assert titles(project, "primary") == kept
+            write(project, name)
+            kept.append(name)
+            assert stop(stack) == 0
+            assert "stopped; the data is in" in stack.output
+        eventually(lambda: not servers(project))
+        assert not (project / ".devstack" / "env").exists()
+        for node in nodes(project):
+            assert "database system is shut down" in (project / ".devstack" / f"{node}.log").read_text()
+
+
+def test_after_kill_9_the_printed_remedy_brings_it_back_with_its_data(project: Path) -> None:
+    with devstack(project) as stack:
+        write(project, "Before kill -9")
+        stack.process.kill()
+        stack.process.wait()
+    try:
+        # Its servers run on: a start beside them does them no harm, and says how to be rid of them.
+        left = set(map(int, (project / ".devstack" / "processes").read_text().split()))
+        assert len(left) >= 4
+        refused = subprocess.run([*MANAGE, "devstack"], cwd=project, capture_output=True, text=True)
+        assert refused.returncode != 0
+        assert "Servers of another start run on" in refused.stderr and "Traceback" not in refused.stderr
+        assert left <= servers(project).keys()
+        write(project, "After kill -9")
+        remedy = re.search(r"kill -INT -- .*$", refused.stderr, flags=re.MULTILINE)
+        assert remedy, refused.stderr
+        subprocess.run(shlex.split(remedy[0]), check=True)
+        eventually(lambda: not servers(project))
+    finally:
+        end_servers(project)
+    with devstack(project):
+        for node in nodes(project):
+            eventually(lambda node=node: titles(project, node)[-2:] == ["Before kill -9", "After kill -9"])
 
 
 def test_a_command_ends_with_its_own_status(project: Path) -> None:
-    command = [
-        ".venv/bin/python",
-        "manage.py",
-        "devstack",
-        "--for-tests",
-        "--",
-        "sh",
-        "-c",
-        "echo $DATABASE_URL; exit 7",
-    ]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    command = [*MANAGE, "devstack", "--for-tests", "--", "sh", "-c", "echo $DATABASE_URL; exit 7"]
+    done = subprocess.run(command, cwd=project, env={**os.environ, "REPLICAS": "0"}, capture_output=True, text=True)
     assert done.returncode == 7
     assert re.search(r"postgresql://owner@127\.0\.0\.1:\d+/dev_site", done.stdout)
 
@@ -146,12 +98,10 @@ def test_a_failed_start_leaves_nothing_running(project: Path) -> None:
     before = secret.read_text()
     secret.write_text("\n")
     try:
-        done = subprocess.run(
-            [".venv/bin/python", "manage.py", "devstack"], cwd=project, capture_output=True, text=True
-        )
+        done = subprocess.run([*MANAGE, "devstack"], cwd=project, capture_output=True, text=True)
     finally:
         secret.write_text(before)
     assert done.returncode != 0
     assert "the secret monitor_password is empty" in done.stderr
     assert "Traceback" not in done.stderr
-    assert servers(project) == []
+    eventually(lambda: not servers(project))

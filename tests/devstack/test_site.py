@@ -1,0 +1,87 @@
+"""A devstack that runs, what visitors get of it, and what it has beside it."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from selenium.webdriver.common.by import By
+
+from tests.baking import edit_env
+from tests.devstack.devstack import MANAGE, Devstack, browser, devstack, manage, servers
+from tests.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def project(make_project: Callable[..., Path]) -> Path:
+    return make_project("dev_site", project_name="Dev & Stack", replicas="2")
+
+
+@pytest.fixture(scope="module")
+def running(project: Path) -> Iterator[Devstack]:
+    with devstack(project) as stack:
+        manage(project, "seed_articles", "--articles", "30", "--comments", "50")
+        yield stack
+
+
+def assert_ready(stack: Devstack) -> None:
+    ready = requests.get(stack.url + "/readyz", timeout=30).json()
+    assert ready["status"] == "ok", ready
+
+
+def test_it_serves_from_a_replica(running: Devstack) -> None:
+    assert "primary" in running.output and running.output.count(" ms ") == 2
+
+    # A process that has just begun asks the primary, until it knows where the replicas stand.
+    def from_a_replica() -> str:
+        page = requests.get(running.url + "/most-discussed/", timeout=30)
+        assert page.status_code == 200
+        return page.text if "/articles/" in page.text and 'class="database replica"' in page.text else ""
+
+    assert "Dev &amp; Stack" in eventually(from_a_replica)
+    assert_ready(running)
+
+
+def test_a_visitor_reads_and_comments_in_a_browser(running: Devstack) -> None:
+    with browser() as visitor:
+        visitor.get(running.url + "/")
+        visitor.find_element(By.CSS_SELECTOR, 'a[href^="/articles/"]').click()
+        assert visitor.title.endswith("Dev & Stack")
+
+        def served_by_a_replica() -> bool:
+            visitor.refresh()
+            return (
+                visitor.find_element(By.CSS_SELECTOR, "footer .database").get_attribute("class") == "database replica"
+            )
+
+        eventually(served_by_a_replica)
+        assert visitor.find_element(By.CSS_SELECTOR, "footer .database.replica").is_displayed()
+        visitor.find_element(By.NAME, "author_name").send_keys("Zoë")
+        visitor.find_element(By.NAME, "body").send_keys("<b>from a browser</b>")
+        visitor.find_element(By.NAME, "body").submit()
+        assert "<b>from a browser</b>" in visitor.find_element(By.TAG_NAME, "main").text
+        # Nothing is missing, refused or wider than the screen.
+        assert [entry for entry in visitor.get_log("browser") if entry["level"] == "SEVERE"] == []
+        widths = "return [document.documentElement.scrollWidth, window.innerWidth]"
+        content, window = visitor.execute_script(widths)
+        assert content <= window
+
+
+def test_a_second_start_on_the_same_data_is_refused_and_harmless(project: Path, running: Devstack) -> None:
+    second = subprocess.run([*MANAGE, "devstack"], cwd=project, capture_output=True, text=True)
+    assert second.returncode != 0
+    assert "Servers of another start run on" in second.stderr and "Traceback" not in second.stderr
+    assert_ready(running)
+
+
+def test_two_stacks_leave_each_other_alone(project: Path, running: Devstack, make_project: Callable[..., Path]) -> None:
+    """Each on its own ports, also if both were to take the same; and the end of one is not the end of the other."""
+    other = make_project("other_site")
+    edit_env(other, WEB_PORT=running.url.rsplit(":")[-1])
+    with devstack(other) as theirs:
+        assert theirs.url != running.url
+        assert_ready(theirs)
+        assert_ready(running)
+    eventually(lambda: not servers(other))
+    assert_ready(running)

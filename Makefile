@@ -1,10 +1,11 @@
 # `make demo` runs the main job, `make test` tests it. Each sets up what it needs; Python 3.11+ is all it takes.
-.PHONY: demo demo-docker demo-down test test-fast test-devstack test-stack bench bench-quick race race-quick lock
+.PHONY: demo demo-docker demo-down test test-fast test-devstack test-stack torture bench bench-quick race race-quick lock django-suite
 VENV := .venv
 PYTHON ?= python3
 ANSWERS ?=
 # A name of its own: the containers and volumes of a project that somebody made with the default answers are not ours.
-DEMO := .demo/pgstack_demo
+DEMO_NAME ?= pgstack_demo
+DEMO := .demo/$(DEMO_NAME)
 DEMO_PORT ?= 8000
 
 $(VENV)/installed: requirements.txt
@@ -15,7 +16,7 @@ $(VENV)/installed: requirements.txt
 # usage: make demo [DEMO_PORT=8080] [ANSWERS="pool_mode=session web_worker=asgi connection_strategy=pool"]
 demo: $(VENV)/installed
 	mkdir -p .demo
-	$(VENV)/bin/cookiecutter --no-input --overwrite-if-exists --output-dir .demo . $(ANSWERS) project_slug=pgstack_demo
+	$(VENV)/bin/cookiecutter --no-input --overwrite-if-exists --output-dir .demo . $(ANSWERS) project_slug=$(DEMO_NAME)
 	sed -i.bak 's/^WEB_PORT=.*/WEB_PORT=$(DEMO_PORT)/; s/localhost:8000/localhost:$(DEMO_PORT)/' $(DEMO)/.env
 	@if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then \
 		$(MAKE) --no-print-directory demo-docker; \
@@ -47,8 +48,27 @@ test-fast: $(VENV)/installed
 test-devstack: $(VENV)/installed
 	$(VENV)/bin/pytest -rs tests/devstack
 
+# Two workers: a test that waits for one stack leaves the processors to another.
 test-stack: $(VENV)/installed
-	$(VENV)/bin/pytest -rs tests/stack
+	$(VENV)/bin/pytest -n 2 --dist loadfile -rs tests/stack tests/torture
+
+# The statistical attacks at full length, where `make test` runs a small fixed amount of each: about an hour. It prints its
+# seed; TORTURE_SEED=… repeats a run. Each amount can be given, too: make torture FAULTS=5
+torture: export TORTURE_ROUNDS ?= 2
+torture: export FAULTS ?= 20
+torture: export STALE_VISITS ?= 100
+torture: export FIRST_BOOT_KILLS ?= 40
+torture: export DOCKER_BOOT_KILLS ?= 15
+torture: $(VENV)/installed
+	export TORTURE_SEED=$${TORTURE_SEED:-$$(date +%s)}; echo "TORTURE_SEED=$$TORTURE_SEED"; \
+	$(VENV)/bin/pytest -rs -s --timeout 7200 tests/torture tests/devstack/test_first_boot.py \
+		tests/stack/test_choices.py::test_no_request_fails_on_a_stale_connection
+
+# Django's own tests through the generated project's databases, against plain Django: hours, and needs a Docker Engine. Outcomes
+# and logs stay in .test/django-suite/. usage: make django-suite [DJANGO=5.2] [ONLY="pool-transaction"] [LABELS="transactions"]
+DJANGO ?= 6.1
+django-suite: $(VENV)/installed
+	$(VENV)/bin/python -m tests.django_suite --django $(DJANGO) $(ONLY) $(LABELS)
 
 # What each pooling choice is worth: about 70 minutes, and needs a Docker Engine. Stopped, it goes on where it was. The quick
 # one, about 7 minutes, is one round of the most important, and only prints.

@@ -1,11 +1,13 @@
 """Makes projects of the template, as cookiecutter does it for a user."""
 
 import json
+import random
 import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from itertools import combinations as subsets
 from itertools import product
@@ -102,9 +104,11 @@ def env(project: Path, name: str, file: str = ".env") -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Nobody listens there. It lies below the ports that the system gives to outgoing connections, which could take it."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(15_000, 32_000)))
+            return int(probe.getsockname()[1])
 
 
 def cli(directory: Path, *arguments: str, **answers: str) -> "subprocess.CompletedProcess[str]":

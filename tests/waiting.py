@@ -1,4 +1,4 @@
-"""How a test waits: for a condition, never for a time."""
+"""Tests wait for conditions, never for a time."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,11 @@ Answer = TypeVar("Answer")
 
 
 def eventually(condition: Callable[[], Answer], patience: float = 60.0) -> Answer:
-    """Waits for a truthy answer and returns it; fails with the last one."""
+    """Asks until the answer is truthy, and returns it. The limit is generous: only a condition that never comes meets it.
+
+    :param patience: seconds
+    :raises AssertionError: at the limit, with the last answer
+    """
     deadline = time.monotonic() + patience
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"still {answer!r} after {patience:g} s"

@@ -13,6 +13,10 @@ from typing import Any
 import psycopg
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.baking import env
 from tests.waiting import eventually
@@ -49,7 +53,7 @@ class Devstack:
             assert match or not ended, f"it ended with {self.process.returncode}:\n{self.output}"
             return match
 
-        return eventually(found)[1]
+        return eventually(found, patience=300)[1]
 
     @property
     def url(self) -> str:
@@ -79,7 +83,7 @@ def terminal(project: Path) -> Path:
 
 
 def logs(project: Path) -> list[tuple[str, str]]:
-    """The ends of what tells why something went wrong: of the terminal and of each server's log."""
+    """The last lines of the terminal and of each server's log."""
     files = [terminal(project), *sorted((project / ".devstack").glob("*.log"))]
     return [
         (path.name, "\n".join(path.read_text(errors="replace").splitlines()[-40:])) for path in files if path.exists()
@@ -94,17 +98,27 @@ def processes() -> dict[int, tuple[int, str]]:
 
 
 def servers(project: Path) -> dict[int, str]:
-    """The command lines of what runs for this project, by process id: its Python, its scripts, the servers on its data."""
+    """The command lines of what runs for this project, by process id: its Python, its scripts, the servers on its data,
+    and what its devstack has noted as started (PgBouncer names no file of the project).
+    """
     ours = [f"{project}/{part}/" for part in (".devstack", ".venv", "postgres", "pgbouncer")]
-    return {pid: command for pid, (_, command) in processes().items() if any(part in command for part in ours)}
+    noted = project / ".devstack" / "processes"
+    started = set(map(int, noted.read_text().split())) if noted.exists() else set()
+    return {
+        pid: command
+        for pid, (_, command) in processes().items()
+        if pid in started or any(part in command for part in ours)
+    }
 
 
 def end_servers(project: Path) -> None:
-    """As a person ends what has lost its devstack: by its process id."""
+    """Stops the servers that a killed devstack has left, by process id, and waits until none holds the data's lock."""
     for pid in servers(project):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
-    eventually(lambda: not servers(project))
+    # A child of a killed PostgreSQL names no file, and ends by itself a moment later.
+    unlocked = ["flock", "--nonblock", str(project / ".devstack" / "processes"), "true"]
+    eventually(lambda: not servers(project) and subprocess.run(unlocked).returncode == 0)
 
 
 def nodes(project: Path) -> list[str]:
@@ -112,7 +126,7 @@ def nodes(project: Path) -> list[str]:
 
 
 def sql(project: Path, node: str, statement: str) -> list[tuple[Any, ...]]:
-    """The rows. Past everything, on one node: over its socket, whose superuser is the system user that owns the data."""
+    """Runs the statement on one node, over its socket, as the system user that owns the data: the superuser there."""
     (pid_file,) = (project / ".devstack" / node).glob("*/docker/postmaster.pid")
     port, directory = pid_file.read_text().splitlines()[3:5]
     mine = os.geteuid()
@@ -137,6 +151,13 @@ def write(project: Path, text: str) -> None:
 
 def titles(project: Path, node: str) -> list[str]:
     return [title for (title,) in sql(project, node, "SELECT title FROM articles_article ORDER BY id")]
+
+
+def leads_on(element: WebElement) -> None:
+    """Clicks on it, and waits until its page is gone."""
+    element.click()
+    # While the pages change, Chrome's driver may answer with an error of its own (SeleniumHQ/selenium#15401): ask again.
+    WebDriverWait(element.parent, 60, ignored_exceptions=[WebDriverException]).until(staleness_of(element))
 
 
 @contextmanager

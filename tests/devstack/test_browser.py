@@ -10,12 +10,9 @@ from pathlib import Path
 import pytest
 import requests
 from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import staleness_of
-from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.devstack.devstack import Devstack, browser, devstack, manage, nodes, sql, titles
+from tests.devstack.devstack import Devstack, browser, devstack, leads_on, manage, nodes, sql, titles
 from tests.waiting import eventually
 
 OLD_ARTICLE = """
@@ -53,11 +50,7 @@ class Editor:
         self.window.get(self.url + path)
 
     def clicks(self, selector: str) -> None:
-        """And waits for the next page: a POST takes its time."""
-        button = self.window.find_element(By.CSS_SELECTOR, selector)
-        button.click()
-        # While the pages change, Chrome's driver may answer with an error of its own (SeleniumHQ/selenium#15401): ask again.
-        WebDriverWait(self.window, 60, ignored_exceptions=[WebDriverException]).until(staleness_of(button))
+        leads_on(self.window.find_element(By.CSS_SELECTOR, selector))
 
     def sends(self, button: str = "input[type=submit]", **fields: str) -> None:
         for name, value in fields.items():

@@ -1,6 +1,6 @@
 """The first boot may be interrupted at any instant: kill -9 of any process of it, and the next start ends whole.
 
-Where and when is random. FIRST_BOOT_SEED chooses others, FIRST_BOOT_KILLS more.
+The step and the instant are random. TORTURE_SEED chooses others, FIRST_BOOT_KILLS more.
 """
 
 import os
@@ -20,7 +20,7 @@ from tests.devstack.devstack import Devstack, devstack, end_servers, nodes, proc
 from tests.waiting import eventually
 
 KILLS = int(os.environ.get("FIRST_BOOT_KILLS", "4"))
-SEED = int(os.environ.get("FIRST_BOOT_SEED", "11"))
+SEED = int(os.environ.get("TORTURE_SEED", "11"))
 
 # What a first boot runs one after the other. Kills are spread over these steps: by time alone, most would hit the last.
 STEPS = ["initdb", "pg_basebackup", "manage.py migrate", "gunicorn"]
@@ -63,7 +63,8 @@ def kill_one(stack: Devstack, step: str, delay: float, dice: random.Random) -> s
 
     # The step may be too short to be seen.
     eventually(
-        lambda: any(step in command for command in below(stack.process.pid).values()) or "The site: " in stack.output
+        lambda: any(step in command for command in below(stack.process.pid).values()) or "The site: " in stack.output,
+        patience=300,
     )
     with suppress(subprocess.TimeoutExpired):
         stack.process.wait(timeout=delay)
@@ -84,7 +85,7 @@ def below(root: int) -> dict[int, str]:
 
 
 def end_what_is_left(stack: Devstack) -> None:
-    """As a person does: Ctrl-C, and what then still runs, by its process id."""
+    """Presses Ctrl-C, then ends by process id the processes that still run."""
     if stack.process.poll() is None:
         stack.ctrl_c()
     stack.process.wait(timeout=60)
@@ -102,7 +103,7 @@ def test_a_first_boot_that_loses_a_process_ends_whole(
     stack = Devstack(project)
     try:
         victim = kill_one(stack, step, delay, dice)
-        print(f"FIRST_BOOT_SEED={SEED}, kill {number}: {victim}, {delay:.2f} s after {step}")
+        print(f"TORTURE_SEED={SEED}, kill {number}: {victim}, {delay:.2f} s after {step}")
     finally:
         end_what_is_left(stack)
     with devstack(project):

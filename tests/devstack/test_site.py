@@ -1,4 +1,4 @@
-"""A devstack that runs, what visitors get of it, and what it has beside it."""
+"""A running devstack: its pages, and other starts beside it."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ import requests
 from selenium.webdriver.common.by import By
 
 from tests.baking import edit_env
-from tests.devstack.devstack import MANAGE, Devstack, browser, devstack, manage, servers
+from tests.devstack.devstack import MANAGE, Devstack, browser, devstack, leads_on, manage, servers
 from tests.waiting import eventually
 
 
@@ -26,12 +26,13 @@ def running(project: Path) -> Iterator[Devstack]:
 
 
 def assert_ready(stack: Devstack) -> None:
-    ready = requests.get(stack.url + "/readyz", timeout=30).json()
-    assert ready["status"] == "ok", ready
+    """A process that has just begun needs a moment to know its databases."""
+    eventually(lambda: requests.get(stack.url + "/readyz", timeout=30).json()["status"] == "ok")
 
 
 def test_it_serves_from_a_replica(running: Devstack) -> None:
-    assert "primary" in running.output and running.output.count(" ms ") == 2
+    assert "primary" in running.output
+    eventually(lambda: manage(running.project, "topology").count(" ms ") == 2)
 
     # A process that has just begun asks the primary, until it knows where the replicas stand.
     def from_a_replica() -> str:
@@ -46,7 +47,7 @@ def test_it_serves_from_a_replica(running: Devstack) -> None:
 def test_a_visitor_reads_and_comments_in_a_browser(running: Devstack) -> None:
     with browser() as visitor:
         visitor.get(running.url + "/")
-        visitor.find_element(By.CSS_SELECTOR, 'a[href^="/articles/"]').click()
+        leads_on(visitor.find_element(By.CSS_SELECTOR, 'a[href^="/articles/"]'))
         assert visitor.title.endswith("Dev & Stack")
 
         def served_by_a_replica() -> bool:
@@ -59,7 +60,7 @@ def test_a_visitor_reads_and_comments_in_a_browser(running: Devstack) -> None:
         assert visitor.find_element(By.CSS_SELECTOR, "footer .database.replica").is_displayed()
         visitor.find_element(By.NAME, "author_name").send_keys("Zoë")
         visitor.find_element(By.NAME, "body").send_keys("<b>from a browser</b>")
-        visitor.find_element(By.NAME, "body").submit()
+        leads_on(visitor.find_element(By.CSS_SELECTOR, "main form [type=submit]"))
         assert "<b>from a browser</b>" in visitor.find_element(By.TAG_NAME, "main").text
         # Nothing is missing, refused or wider than the screen.
         assert [entry for entry in visitor.get_log("browser") if entry["level"] == "SEVERE"] == []

@@ -1,7 +1,7 @@
 """No figure of benchmarks/pooling outlives its code: each kind of site, step and client is measured again, for a second."""
 
 import json
-import os
+import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -20,9 +20,12 @@ SITES = {
 }
 
 
+pytestmark = pytest.mark.timeout(1800)
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("bench"), slug=f"pgstack_bench_{os.getpid()}") as started:
+    with bench(tmp_path_factory.mktemp("bench"), slug=f"pgstack_bench_{secrets.token_hex(3)}") as started:
         yield started
 
 
@@ -33,6 +36,7 @@ def test_each_site_answers_each_work_and_has_a_rate(running: Bench, name: str) -
         samples = list(running.turns(name, rounds=1, seconds=seconds, sites=SITES[name]))
         if all(sample["requests"] for sample in samples):
             break
+        print(f"no answer within {seconds} s for each site: longer")
     assert not any(sample["refused"] for sample in samples), samples
     results = report.Results("\n".join(map(json.dumps, ({}, *samples))))
     sites = [site for site in SETS[name].sites if site.name in SITES[name]]

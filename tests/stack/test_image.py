@@ -1,17 +1,18 @@
 """The generated project's own tests and its devstack, inside its own image: Django 6.1 on Python 3.14."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.stack.stack import Stack
+from tests.conftest import MakeStack
+from tests.stack.stack import Stack, docker, run
 
 
 @pytest.fixture(scope="module")
-def stack(make_stack: Callable) -> Iterator[Stack]:
+def stack(make_stack: MakeStack) -> Iterator[Stack]:
     with make_stack(pool_mode="session") as stack:
-        stack.compose("build", "pgbouncer", "web", "test")
+        stack.compose("build", "test")
         yield stack
 
 
@@ -26,7 +27,7 @@ def test_the_projects_tests_pass_in_its_image(stack: Stack) -> None:
 
 
 def test_devstack_as_root_with_pgbouncer_on_path(stack: Stack) -> None:
-    """A container's root, whom PostgreSQL and PgBouncer refuse; and the pooler in the chosen mode."""
+    """As a container's root, whom PostgreSQL and PgBouncer refuse; the pooler runs in the chosen mode."""
     dockerfile = f"""
         FROM {stack.slug}-pgbouncer AS pgbouncer
         FROM {stack.slug}-test
@@ -39,13 +40,10 @@ def test_devstack_as_root_with_pgbouncer_on_path(stack: Stack) -> None:
     subprocess.run(["docker", "build", "--quiet", "--tag", image, "-"], input=dockerfile, text=True, check=True)
     try:
         command = ["python", "manage.py", "devstack", "--", "python", "manage.py", "topology"]
-        done = subprocess.run(
-            ["docker", "run", "--rm", "--env-file", str(stack.project / ".env"), image, *command],
-            capture_output=True,
-            text=True,
-        )
+        env_file = ["--env-file", str(stack.project / ".env")]
+        done = run("docker", "run", "--rm", *env_file, image, *command, check=False)
     finally:
-        subprocess.run(["docker", "rmi", image], capture_output=True)
+        docker("image", "rm", image, check=False)
     print(done.stdout, done.stderr)
     assert done.returncode == 0
     assert "PgBouncer's pools" in done.stdout

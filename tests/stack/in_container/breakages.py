@@ -2,25 +2,44 @@
 
 import json
 import os
+import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import psycopg
 from articles.models import Article
 from dbrouting.monitor import configured, connect
+from ops.topology import pgbouncer
 
 ALIAS = os.environ["ALIAS"]
 
 
+def has_a_server(connection: psycopg.Connection) -> bool:
+    """PgBouncer has linked this client to a server just now."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as mine:
+        _, port, *_ = mine.getsockname()
+    return any(row["link"] for row in pgbouncer("SHOW CLIENTS") if row["port"] == port)
+
+
 @contextmanager
 def busy(connection: psycopg.Connection) -> Iterator[None]:
-    """The server that was used last is taken: whoever asks now gets another."""
-    thread = threading.Thread(target=connection.execute, args=["SELECT pg_sleep(1)"])
+    """This client holds the server that was used last, so that another client gets another."""
+
+    def hold() -> None:
+        with suppress(psycopg.errors.QueryCanceled):
+            connection.execute("SELECT pg_sleep(25)")
+
+    thread = threading.Thread(target=hold)
     thread.start()
-    threading.Event().wait(0.3)
-    yield
-    thread.join()
+    while thread.is_alive() and not has_a_server(connection):
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        connection.cancel_safe()
+        thread.join()
 
 
 def value(connection: psycopg.Connection, query: str) -> object:
@@ -63,7 +82,7 @@ def advisory_xact_lock(one, other):
 def listen(one, other):
     one.execute("LISTEN breakages")
     other.execute("NOTIFY breakages")
-    return len(list(one.notifies(timeout=1, stop_after=1)))
+    return len(list(one.notifies(timeout=4, stop_after=1)))
 
 
 def temporary_table(one, other):
@@ -109,10 +128,16 @@ def django_iterator(one, other):
 
 
 def one_more_than_servers(one, other):
-    """As persistent connections would be: they have asked once, and stay."""
+    """As persistent connections would be: they have asked once, and stay. Another role may have a server, too."""
+    reserve = int(os.environ["RESERVE_POOL_SIZE"])
     with ExitStack() as idle:
-        for _ in range(int(os.environ["POOL_SIZE"]) + int(os.environ["RESERVE_POOL_SIZE"])):
-            value(idle.enter_context(connect(ALIAS)), "SELECT 1")
+        for number in range(int(os.environ["POOL_SIZE"]) + reserve):
+            try:
+                value(idle.enter_context(connect(ALIAS)), "SELECT 1")
+            except psycopg.Error as error:
+                if number > int(os.environ["POOL_SIZE"]):
+                    raise
+                raise AssertionError(f"the reserve of {reserve} was not used: client {number}: {error}") from error
         return value(one, "SELECT 1")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.baking import PROJECT, TEMPLATE, bake
 
-# The oldest, the one since which another Django is installed, and that of the image.
+# 3.11 is the oldest; from 3.12 on Django is 6.1; the image has 3.14.
 PYTHONS = ["3.11", "3.12", "3.14"]
 
 

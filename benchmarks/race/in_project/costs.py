@@ -34,12 +34,12 @@ def decision() -> float:
         begun = time.perf_counter_ns()
         aliases = [router.db_for_read(model) for model in READS]
         elapsed = time.perf_counter_ns() - begun
-        # The decision for a replica is what is compared; before ours knows the nodes, it takes a shorter way.
+        # Only decisions for a replica are compared. Before the monitor knows the nodes, ours takes a shorter path.
         if "default" not in aliases:
             took.append(elapsed / len(READS) / 1000)
         return HttpResponse()
 
-    # Within the router's own middleware, which is what makes it a request.
+    # The router's own middleware makes this a request.
     handler = page
     for path in reversed(settings.ROUTER_MIDDLEWARE):
         handler = import_string(path)(handler)

@@ -46,9 +46,9 @@ test-fast: $(VENV)/installed
 	$(VENV)/bin/pytest -n 2 -rs tests/fast
 
 test-devstack: $(VENV)/installed
-	$(VENV)/bin/pytest -rs tests/devstack
+	$(VENV)/bin/pytest -n 2 --dist loadfile -rs tests/devstack
 
-# Two workers: a test that waits for one stack leaves the processors to another.
+# Two workers, here and above: a test that waits for one stack leaves the processors to another.
 test-stack: $(VENV)/installed
 	$(VENV)/bin/pytest -n 2 --dist loadfile -rs tests/stack tests/torture
 

@@ -1,5 +1,7 @@
 """The devstack tier: generated projects without Docker, their servers as plain processes."""
 
+import fcntl
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +14,19 @@ from tests.devstack.devstack import logs
 
 @pytest.fixture(scope="session")
 def first_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """In it, the documented command makes the virtual environment. The other projects take that: they need the same."""
-    project = bake(tmp_path_factory.mktemp("first"), project_slug="first_site", replicas="2")
-    subprocess.run(["make", ".venv/installed"], cwd=project, check=True, capture_output=True)
+    """In it, the documented command makes the virtual environment, once for all processes of this run. The other projects
+    take that: they need the same.
+    """
+    base = tmp_path_factory.getbasetemp()
+    # pytest-xdist gives each of its processes a directory below the run's.
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "first"
+    directory.mkdir(exist_ok=True)
+    project = directory / "first_site"
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not project.exists():
+            bake(directory, project_slug=project.name, replicas="2")
+            subprocess.run(["make", ".venv/installed"], cwd=project, check=True, capture_output=True)
     return project
 
 

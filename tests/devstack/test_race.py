@@ -1,6 +1,7 @@
 """No figure of the race outlives its code: each published measure is taken again, in phases of a second."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from math import isnan
 from pathlib import Path
 
@@ -8,8 +9,11 @@ from benchmarks.race import report
 from benchmarks.race.__main__ import race
 
 
-def test_the_race_gives_each_router_a_number_for_each_measure(first_project: Path, tmp_path: Path) -> None:
-    results = report.Results(race(first_project, tmp_path, rounds=1, seconds=1))
+def test_the_race_gives_each_router_a_number_for_each_measure(
+    make_project: Callable[..., Path], tmp_path: Path
+) -> None:
+    project = make_project("race_site", replicas="2")
+    results = report.Results(race(project, tmp_path, rounds=1, seconds=1))
     for router in report.ROUTERS:
         taken: dict[str, list[float]] = defaultdict(list)
         for measure in report.MEASURES:

@@ -46,11 +46,11 @@ test-fast: $(VENV)/installed
 	$(VENV)/bin/pytest -n 2 -rs tests/fast
 
 test-devstack: $(VENV)/installed
-	$(VENV)/bin/pytest -n 2 --dist loadfile -rs tests/devstack
+	$(VENV)/bin/pytest -n 2 --dist loadfile -rs --durations 15 tests/devstack
 
 # Two workers, here and above: a test that waits for one stack leaves the processors to another.
 test-stack: $(VENV)/installed
-	$(VENV)/bin/pytest -n 2 --dist loadfile -rs tests/stack tests/torture
+	$(VENV)/bin/pytest -n 2 --dist loadfile -rs --durations 15 tests/stack tests/torture
 
 # The statistical attacks at full length, where `make test` runs a small fixed amount of each: about an hour. It prints its
 # seed; TORTURE_SEED=… repeats a run. Each amount can be given, too: make torture FAULTS=5

@@ -96,7 +96,7 @@ def make_stack(images: str, slugs: Iterator[str], tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="session")
 def default_stack(make_stack: MakeStack) -> Iterator[Stack]:
-    """The default answers, running, with articles. Whoever changes it puts it back."""
+    """The default answers, running, with articles. A test that changes it puts it back."""
     with make_stack() as stack:
         stack.up()
         stack.an_article()

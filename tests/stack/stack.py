@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from tests.baking import bake, edit_env, free_port
+from tests.baking import bake, edit_env, env, free_port
 from tests.waiting import eventually
 
 
@@ -59,9 +59,9 @@ class Stack:
     def compose(self, *arguments: str, check: bool = True, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         return run("docker", "compose", *arguments, cwd=self.project, check=check, stdin=stdin)
 
-    def up(self, *services: str) -> None:
+    def up(self, *arguments: str) -> None:
         build = [] if self.images else ["--build"]
-        self.compose("up", "--detach", "--wait", *build, *services)
+        self.compose("up", "--detach", "--wait", *build, *arguments)
 
     def refuses_up(self, *arguments: str) -> str:
         """`up` that must fail: what it prints."""
@@ -73,16 +73,12 @@ class Stack:
         """With its volumes and images, of services in no active profile too."""
         everything = ["--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "0"]
         self.compose("--profile", "*", "down", *everything, check=False)
-        # It has a name of its own in compose.yaml, which --rmi local spares.
-        docker("image", "rm", f"{self.slug}-web", check=False)
 
     def edit_env(self, **values: str) -> None:
         edit_env(self.project, **values)
 
     def env(self, name: str) -> str:
-        found = re.search(rf"^{name}=(.*)$", (self.project / ".env").read_text(), flags=re.MULTILINE)
-        assert found, name
-        return found[1]
+        return env(self.project, name)
 
     def attempt(
         self, service: str, *command: str, stdin: str = "", **environment: str

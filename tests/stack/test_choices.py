@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.baking import PROMPTS
+from tests.baking import CHOICES
 from tests.conftest import MakeStack
 from tests.stack.stack import ComposeError, Stack
 from tests.waiting import eventually
@@ -42,7 +42,7 @@ CHOSEN: dict[str, dict[str, str]] = {
         "synchronous_commit": "on",
     },
 }
-DEFAULTS = {name: values[0] for name, values in PROMPTS.items() if isinstance(values, list) and name[0] != "_"}
+DEFAULTS = {name: values[0] for name, values in CHOICES.items()}
 
 # Visits of four requests each after each of three faults.
 STALE_VISITS = int(os.environ.get("STALE_VISITS", "25"))
@@ -333,7 +333,7 @@ def test_no_request_fails_on_a_stale_connection(stack: Stack) -> None:
     def restart(service: str) -> None:
         # PgBouncer, which would be restarted with its primary, stays as it is.
         stack.compose("restart", "--no-deps", service)
-        stack.compose("up", "--detach", "--wait", "--no-deps", service)
+        stack.up("--no-deps", service)
 
     stack.an_article()
     with ThreadPoolExecutor(16) as clients:

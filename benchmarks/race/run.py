@@ -199,8 +199,7 @@ def main() -> None:
 
         ENV.update(stack.urls() | {"STATIC_ROOT": str(scratch / "static"), "LOG_LEVEL": "ERROR"})
         python("manage.py", "collectstatic", "--noinput", "--verbosity=0")
-        direct = {"DATABASE_DIRECT_URL": stack.url("primary", "owner")}
-        python("manage.py", "migrate", "--noinput", "--database=direct", "--verbosity=0", **direct)
+        python("manage.py", "migrate", "--noinput", "--verbosity=0")
         python("manage.py", "seed_articles", "--articles=200", "--comments=2000", "--verbosity=0")
         slugs = stack.psql("SELECT slug FROM articles_article WHERE published_at IS NOT NULL").split()
         articles = scratch / "articles"

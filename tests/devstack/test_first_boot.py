@@ -111,13 +111,3 @@ def test_a_first_boot_that_loses_a_process_ends_whole(
         write(project, "After the kill")
         for node in nodes(project):
             eventually(lambda node=node: titles(project, node) == ["After the kill"])
-
-
-def test_a_first_boot_that_loses_migrate_before_it_records_a_migration_ends_whole(
-    project: Path, undisturbed: tuple[float, dict[str, list[Any]]]
-) -> None:
-    """Django records one with an index after the transaction that runs it: an instant that no random kill is sure to hit."""
-    with devstack(project):
-        sql(project, "primary", "DELETE FROM django_migrations WHERE app = 'articles'")
-    with devstack(project):
-        assert made(project)["migrations"] == undisturbed[1]["migrations"]

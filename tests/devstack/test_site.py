@@ -15,7 +15,9 @@ from tests.waiting import eventually
 
 @pytest.fixture(scope="module")
 def project(make_project: Callable[..., Path]) -> Path:
-    return make_project("dev_site", project_name="Dev & Stack", replicas="2")
+    project = make_project("dev_site", project_name="Dev & Stack", replicas="2")
+    edit_env(project, SHOW_QUERIES="on")
+    return project
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +35,10 @@ def assert_ready(stack: Devstack) -> None:
 def test_it_serves_from_a_replica(running: Devstack) -> None:
     assert "primary" in running.output
     eventually(lambda: manage(running.project, "topology").count(" ms ") == 2)
+    # Its workers ask the replicas before anybody visits.
+    running.wait_for(r"(replica_2: up, was unknown)")
 
-    # A process that has just begun asks the primary, until it knows where the replicas stand.
+    # A replica that has not replayed the tables yet leaves its visitors to the primary.
     def from_a_replica() -> str:
         page = requests.get(running.url + "/most-discussed/", timeout=30)
         assert page.status_code == 200

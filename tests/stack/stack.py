@@ -50,7 +50,8 @@ class Stack:
         self.images = images
         self.project = bake(directory, project_slug=slug, project_name="Test site", **answers)
         self.port = free_port()
-        self.edit_env(WEB_PORT=str(self.port))
+        # Tests read in a page's footer which database answered.
+        self.edit_env(WEB_PORT=str(self.port), SHOW_QUERIES="on")
         for service in ("web", "pgbouncer") if images else ():
             docker("tag", f"{images}-{service}", f"{slug}-{service}")
 
@@ -67,7 +68,7 @@ class Stack:
         """`up` that must fail: what it prints."""
         done = self.compose("up", "--detach", "--wait", *arguments, check=False)
         assert done.returncode != 0, done.stderr
-        return done.stderr
+        return done.stdout + done.stderr
 
     def down(self) -> None:
         """With its volumes and images, of services in no active profile too."""

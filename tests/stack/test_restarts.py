@@ -227,8 +227,3 @@ def test_a_replica_at_the_primarys_old_address_is_not_taken_for_it(stack: Stack)
         for _ in range(5):
             assert stack.get("/readyz").json()["databases"]["default"].startswith(("unreachable", "no answer"))
         stack.up()
-
-
-def test_a_migration_that_was_killed_before_its_record_is_not_run_again(stack: Stack) -> None:
-    stack.psql("primary", "DELETE FROM django_migrations WHERE app = 'articles'")
-    stack.up()

@@ -1,7 +1,6 @@
-"""Which database answered, and how fast: the page itself says so, in its footer.
+"""Which database answered, and how fast: the page itself says so, in its footer, if SHOW_QUERIES is on.
 
-Statements are kept with their placeholders, never with a visitor's values. They still show the schema to
-anyone who looks: a site that is more than an example leaves `QueryLogMiddleware` out of `MIDDLEWARE`.
+Statements are kept with their placeholders, never with a visitor's values.
 """
 
 from __future__ import annotations

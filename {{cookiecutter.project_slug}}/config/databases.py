@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 POOL_MODES = ("transaction", "session", "statement")
 STRATEGIES = ("persistent", "pool", "per-request")
@@ -134,12 +135,11 @@ def replica_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def databases(
-    url: str, replica_urls: list[str], direct_url: str, secrets_dir: Path, settings: dict[str, Any]
+    url: str, replica_urls: list[str], secrets_dir: Path, settings: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """DATABASES: `default` is the primary, `replica`, `replica_2`, … are the replicas, `direct` bypasses the pooler.
+    """DATABASES: `default` is the primary, `replica`, `replica_2`, … are the replicas.
 
     Without replicas `replica` is the primary once more, so that `.using("replica")` means the same everywhere.
-    `direct` is there only if its URL is: it is for migrations and whatever else needs one session, not for the site.
     """
     entries = {"default": database(url, secrets_dir, settings)}
     if not replica_urls:
@@ -147,11 +147,25 @@ def databases(
     for number, replica_url in enumerate(replica_urls, start=1):
         alias = "replica" if number == 1 else f"replica_{number}"
         entries[alias] = database(replica_url, secrets_dir, replica_settings(settings))
-    if direct_url:
-        # One command, one connection: nothing to keep or to pool.
-        plain = connection_settings("session", "per-request", "gthread", threads=1)
-        entries["direct"] = database(direct_url, secrets_dir, plain)
     for alias in entries.keys() - {"default"}:
         # In tests: the database's name is the primary's test database; a replica streams that too.
         entries[alias]["TEST"] = {"MIRROR": "default"}
+    return entries
+
+
+def owner_databases(url: str, secrets_dir: Path, command: str) -> dict[str, dict[str, Any]]:
+    """DATABASES of a command that changes the schema or needs a session: `default` is the primary itself, as the role
+    that owns the schema. There are no replicas and no pooler, so what a migration does happens in one database.
+
+    :param command: for the message
+    :raises ImproperlyConfigured: where only the site's password is, as in the web container
+    """
+    # One command, one connection: nothing to keep or to pool.
+    entries = databases(url, [], secrets_dir, connection_settings("session", "per-request", "gthread", threads=1))
+    role = entries["default"]["USER"]
+    if not entries["default"]["PASSWORD"] and (secrets_dir / "app_password").is_file():
+        raise ImproperlyConfigured(
+            f"`manage.py {command}` runs as the role {role}, and {secrets_dir} has no {role}_password. In the web "
+            f"container this is on purpose. Run: docker compose run --rm migrate python manage.py {command} …"
+        )
     return entries

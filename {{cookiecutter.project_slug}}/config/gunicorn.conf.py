@@ -1,5 +1,7 @@
 """gunicorn's settings, from the same choices: WEB_WORKER, WEB_WORKERS, WEB_THREADS, LOG_FORMAT."""
 
+from typing import Any
+
 from environ import Env
 
 from config.logs import logging_config
@@ -29,3 +31,10 @@ limit_request_field_size = 16380
 
 accesslog = "-"
 logconfig_dict = logging_config(env.str("LOG_FORMAT", "plain"), env.str("LOG_LEVEL", "INFO").upper())
+
+
+def post_worker_init(worker: Any) -> None:
+    """Asks the nodes where they stand before the first request comes, so that a replica can serve it."""
+    from dbrouting.monitor import monitor
+
+    monitor.start()

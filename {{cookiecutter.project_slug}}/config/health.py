@@ -1,5 +1,6 @@
 """What an orchestrator asks. /livez: is the process alive? /readyz: can it serve?"""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ from dbrouting.monitor import monitor
 
 # Seconds. PgBouncer lets a query for a node that is away wait longer than whoever asks would.
 PATIENCE = 3.0
+FRESH = 1.0
 
 
 @never_cache
@@ -33,6 +35,34 @@ def _primary() -> str:
     return "in recovery: writes would fail" if in_recovery else "ok"
 
 
+class Probe:
+    """Asks the primary, at most once at a time and once in FRESH seconds: a stranger who asks /readyz without end opens
+    no more connections than that.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._answer = ""
+        self._until = float("-inf")
+
+    def answer(self) -> str:
+        with self._lock:
+            if time.monotonic() > self._until:
+                executor = ThreadPoolExecutor(1)
+                asked = executor.submit(_primary)
+                # Not waited for if it does not answer in time: the thread ends by itself.
+                executor.shutdown(wait=False)
+                try:
+                    self._answer = asked.result(PATIENCE)
+                except TimeoutError:
+                    self._answer = f"no answer within {PATIENCE:g} s"
+                self._until = time.monotonic() + FRESH
+            return self._answer
+
+
+_probe = Probe()
+
+
 @never_cache
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 `ok`; 200 `degraded` while a replica is not read, since the primary can serve alone; 503 without a primary.
@@ -40,15 +70,8 @@ def readyz(request: HttpRequest) -> JsonResponse:
     With it the state of each node as this process sees it, and how often each reason has decided where a read went:
     many reads that a replica should have served show there.
     """
-    executor = ThreadPoolExecutor(1)
-    probe = executor.submit(_primary)
-    # Not waited for if it does not answer in time: the thread ends by itself.
-    executor.shutdown(wait=False)
     deadline = time.monotonic() + PATIENCE
-    try:
-        primary = probe.result(PATIENCE)
-    except TimeoutError:
-        primary = f"no answer within {PATIENCE:g} s"
+    primary = _probe.answer()
     # A process that has read no replica yet begins to ask them now.
     while "unknown" in (routing := monitor.report())["nodes"].values() and time.monotonic() < deadline:
         time.sleep(0.02)

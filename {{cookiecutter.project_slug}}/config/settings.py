@@ -1,5 +1,6 @@
 """Django's settings. The choices are in .env; in the container they are its environment."""
 
+import sys
 import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -7,7 +8,7 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from config.databases import connection_settings, databases
+from config.databases import connection_settings, databases, owner_databases
 from config.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -44,6 +45,8 @@ def secret(name: str) -> str:
 # Django refuses an empty key itself, and says which setting it is.
 SECRET_KEY = secret("SECRET_KEY")
 DEBUG = env.bool("DEBUG", False)
+# Whether each page ends with its queries. They show the schema to whoever looks.
+SHOW_QUERIES = DEBUG or env.bool("SHOW_QUERIES", False)
 
 SITE_URL = env.str("SITE_URL", "http://localhost:8000").rstrip("/")
 _site = urlsplit(SITE_URL)
@@ -62,20 +65,32 @@ WEB_WORKER = env.str("WEB_WORKER", "gthread")
 REPLICAS = number("REPLICAS", 3)
 SYNCHRONOUS_COMMIT = env.str("SYNCHRONOUS_COMMIT", "local")
 
+# Commands that run as the owner of the schema, on the primary itself: they change the schema, reset sequences, or need
+# a session. Add those of your packages. DATABASE_AS_OWNER does the same for any command, as in the service `migrate`.
+OWNER_COMMANDS = {"createcachetable", "dbshell", "flush", "loaddata", "migrate"}
+_command = sys.argv[1] if len(sys.argv) > 1 else ""
+_owner_url = env.str("DATABASE_OWNER_URL", "").strip()
+AS_OWNER = bool(_owner_url) and (_command in OWNER_COMMANDS or env.bool("DATABASE_AS_OWNER", False))
+
 _replica_urls = [url for url in env.str("DATABASE_REPLICA_URLS", "").strip().split(",") if url][:REPLICAS]
-DATABASES = databases(
-    env.str("DATABASE_URL"),
-    _replica_urls,
-    env.str("DATABASE_DIRECT_URL", ""),
-    SECRETS_DIR,
-    connection_settings(
-        POOL_MODE,
-        CONNECTION_STRATEGY,
-        WEB_WORKER,
-        threads=number("WEB_THREADS", 4),
-        prepared_statements=env.bool("PREPARED_STATEMENTS", False),
-    ),
-)
+# How many replicas the site reads.
+REPLICAS_READ = len(_replica_urls)
+if AS_OWNER:
+    _replica_urls = []
+    DATABASES = owner_databases(_owner_url, SECRETS_DIR, _command)
+else:
+    DATABASES = databases(
+        env.str("DATABASE_URL"),
+        _replica_urls,
+        SECRETS_DIR,
+        connection_settings(
+            POOL_MODE,
+            CONNECTION_STRATEGY,
+            WEB_WORKER,
+            threads=number("WEB_THREADS", 4),
+            prepared_statements=env.bool("PREPARED_STATEMENTS", False),
+        ),
+    )
 DATABASE_ROUTERS = ["dbrouting.routers.ReadWriteRouter"]
 DBROUTING = {
     # Aliases that reads may go to; none without replicas, when `replica` is the primary itself.
@@ -101,7 +116,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     # Outermost: it must know of every write that the others make, the session's among them.
     "dbrouting.middleware.ConsistencyMiddleware",
-    "articles.querylog.QueryLogMiddleware",
+    *(["articles.querylog.QueryLogMiddleware"] if SHOW_QUERIES else []),
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import takewhile
 from typing import Any
 
 import psycopg
@@ -17,16 +18,26 @@ from dbrouting.conf import config
 
 MIDDLEWARE = "dbrouting.middleware.ConsistencyMiddleware"
 ROUTER = "dbrouting.routers.ReadWriteRouter"
+# Modules of such middleware: sessions, users, messages, sites; a cache and CSRF tokens may be kept in the database.
+ASKING = ("django.contrib.", "django.middleware.cache", "django.middleware.csrf")
 
 
 @register(Tags.compatibility)
 def configuration(**kwargs: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
-    if list(settings.MIDDLEWARE[:1]) != [MIDDLEWARE]:
+    if MIDDLEWARE not in settings.MIDDLEWARE:
         found.append(
             Error(
-                f"{MIDDLEWARE} is not the first in MIDDLEWARE: what those before it write, it does not know of.",
-                hint="Put it first.",
+                f"MIDDLEWARE does not name {MIDDLEWARE}, so nothing is read from a replica.",
+                hint="Put it before all that asks the database.",
+                id="dbrouting.E013",
+            )
+        )
+    elif early := [path for path in takewhile(lambda path: path != MIDDLEWARE, settings.MIDDLEWARE) if _asks(path)]:
+        found.append(
+            Error(
+                f"{', '.join(early)} comes before {MIDDLEWARE}, which then does not know what it reads and writes.",
+                hint=f"Put {MIDDLEWARE} before it. Only what asks no database may come first.",
                 id="dbrouting.E001",
             )
         )
@@ -89,6 +100,12 @@ def configuration(**kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+def _asks(middleware: str) -> bool:
+    """Whether it is, or is made of, one of Django's that ask the database, or may by settings. Others are trusted."""
+    bases = getattr(import_string(middleware), "__mro__", ())
+    return any(base.__module__.startswith(ASKING) for base in bases)
 
 
 def _replica(alias: str) -> list[CheckMessage]:

@@ -258,7 +258,7 @@ class Replica(Node):
 
 
 class ReplicaMonitor:
-    """All nodes, for this process. Starts by itself when the first replica is to be read."""
+    """All nodes, for this process. Starts by itself when the first replica is to be read, if `start` was not called."""
 
     def __init__(self) -> None:
         self.reset()
@@ -274,12 +274,13 @@ class ReplicaMonitor:
 
     def replica(self, alias: str) -> Replica:
         if not self._nodes:
-            self._start()
+            self.start()
         return self._replicas[alias]
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """For a process that is about to serve: until the nodes have answered, no replica is read."""
         with self._lock:
-            if self._nodes:
+            if self._nodes or not config().REPLICAS:
                 return
             primary = Primary(config().PRIMARY)
             self._replicas = {alias: Replica(alias, primary) for alias in config().REPLICAS}
@@ -293,8 +294,7 @@ class ReplicaMonitor:
 
     def report(self) -> dict[str, dict[str, Any]]:
         """Each node's state as this process sees it, and how often each reason has decided. Why, is in the log."""
-        if config().REPLICAS and not self._nodes:
-            self._start()
+        self.start()
         nodes = {alias: node.state for alias, node in self._nodes.items()}
         return {"nodes": nodes, "decisions": dict(self.counts)}
 

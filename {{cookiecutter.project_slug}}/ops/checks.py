@@ -1,7 +1,7 @@
 """What cannot work, said before it fails: .env can be edited, and so can the configuration of what runs.
 
-The service `migrate` runs those that ask no server before the web service starts, so a wrong edit stops at `docker
-compose up`. The others are for `manage.py check --database default`.
+Those that ask no server run with each command; `docker compose up` asks ops/choices.py itself before it replaces
+anything. The others are for `manage.py check --database default`.
 """
 
 import os
@@ -15,7 +15,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from dbrouting.conf import config as routing
 from dbrouting.monitor import connect
 from ops import topology
-from ops.budget import DEFAULTS, Limits, budget, limits_in
+from ops.budget import DEFAULTS, Limits, budget
+from ops.choices import problems
 
 # Sessions of a node, and those that are not for everybody: the superuser's, and since 16 pg_use_reserved_connections'.
 ROOM = """
@@ -26,70 +27,32 @@ SELECT current_setting('max_connections')::int,
 
 
 @register()
-def combinations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """The combinations that the template refuses."""
-    problems: list[CheckMessage] = []
-    if settings.POOL_MODE == "statement" and not settings.REPLICAS:
-        problems.append(
-            Error(
-                "POOL_MODE=statement needs a replica: it pools only the replicas' reads, since it refuses BEGIN.",
-                hint="Set REPLICAS to 1 or more, or POOL_MODE to transaction, in .env.",
-                id="ops.E001",
-            )
-        )
-    if settings.SYNCHRONOUS_COMMIT != "local" and not settings.REPLICAS:
-        problems.append(
-            Error(
-                f"SYNCHRONOUS_COMMIT={settings.SYNCHRONOUS_COMMIT} needs a replica: a COMMIT waits for one.",
-                hint="Set REPLICAS to 1 or more, or SYNCHRONOUS_COMMIT to local, in .env.",
-                id="ops.E002",
-            )
-        )
-    if settings.CONNECTION_STRATEGY == "persistent" and settings.WEB_WORKER != "gthread":
-        problems.append(
-            Error(
-                f"CONNECTION_STRATEGY=persistent needs lasting threads; WEB_WORKER={settings.WEB_WORKER} has none.",
-                hint="Set CONNECTION_STRATEGY to pool or per-request, or WEB_WORKER to gthread, in .env.",
-                id="ops.E003",
-            )
-        )
-    if not 0 <= settings.REPLICAS <= 3:
-        problems.append(
-            Error(
-                f"REPLICAS={settings.REPLICAS}: compose.yaml has three replicas.",
-                hint="Set REPLICAS to a number from 0 to 3 in .env.",
-                id="ops.E004",
-            )
-        )
+def choices_work(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """The choices by themselves."""
+    return [
+        Error(problem.text, hint=problem.remedy, id=f"ops.E{problem.number:03}")
+        for problem in problems(dict(os.environ), settings.BASE_DIR)
+    ]
+
+
+@register()
+def libpq_fits(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """What is installed, against the choices."""
     options = settings.DATABASES["default"]["OPTIONS"]
-    version = psycopg.pq.version()
-    if "prepare_threshold" in options and not psycopg.capabilities.has_send_close_prepared():
-        problems.append(
-            Error(
-                f"PREPARED_STATEMENTS=on needs libpq 17, to close statements through PgBouncer: this is {version}.",
-                hint="Install psycopg[binary], which brings its own, or set PREPARED_STATEMENTS=off in .env.",
-                id="ops.E010",
-            )
+    if "prepare_threshold" not in options or psycopg.capabilities.has_send_close_prepared():
+        return []
+    return [
+        Error(
+            f"PREPARED_STATEMENTS=on needs libpq 17, to close statements through PgBouncer: this is {psycopg.pq.version()}.",
+            hint="Install psycopg[binary], which brings its own, or set PREPARED_STATEMENTS=off in .env.",
+            id="ops.E010",
         )
-    return problems
+    ]
 
 
 def choices() -> dict[str, str]:
     """The environment, with the replicas that are really read."""
-    return {**os.environ, "REPLICAS": str(len(routing().REPLICAS))}
-
-
-@register()
-def connections_fit(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """What the choices may open, against what the files allow."""
-    try:
-        problems = budget(choices(), limits_in(settings.BASE_DIR)).problems()
-        return [Error(problem.text, hint=problem.remedy, id=f"ops.E{problem.number:03}") for problem in problems]
-    except FileNotFoundError:
-        return []  # somebody else's servers: what they allow, the next check asks them
-    except ValueError as error:
-        what, _, remedy = str(error).partition(". ")
-        return [Error(f"{what}.", hint=remedy, id="ops.E008")]
+    return {**os.environ, "REPLICAS": str(settings.REPLICAS_READ)}
 
 
 @register(Tags.database)
@@ -98,6 +61,8 @@ def servers_are_as_chosen(
 ) -> list[CheckMessage]:
     """The choices against PgBouncer and PostgreSQL as they run: an edit may not have reached them, or another has."""
     found: list[CheckMessage] = []
+    if settings.AS_OWNER:
+        return found  # this command's `default` is not the site's
     for alias in (routing().PRIMARY, *routing().REPLICAS):
         if alias not in (databases or ()):
             continue
@@ -118,7 +83,7 @@ def _server(alias: str) -> list[CheckMessage]:
     try:
         planned = budget(choices(), Limits(int(config.get("max_client_conn", 0)), *row))
     except ValueError:
-        return []  # connections_fit tells
+        return []  # choices_work tells
     found = _pooler(alias, config["pool_mode"]) if config else []
     for problem in planned.problems() if config else planned.problems_without_pooler():
         text = f"{alias}, as it runs: {problem.text}"

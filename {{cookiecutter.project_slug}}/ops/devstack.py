@@ -151,6 +151,7 @@ class Devstack:
         return {
             "DATABASE_URL": self.url("primary", role),
             "DATABASE_REPLICA_URLS": ",".join(self.url(node, role) for node in self.nodes[1:]),
+            "DATABASE_OWNER_URL": self.url("primary", "owner"),
             "REPLICAS": str(self.replicas),
             "SECRETS_DIR": str(self.secrets),
         }

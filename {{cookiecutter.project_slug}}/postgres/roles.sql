@@ -53,5 +53,9 @@ SET synchronous_commit = local;
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
 GRANT USAGE ON SCHEMA public TO app;
-ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO app;
-ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA public GRANT SELECT, USAGE ON SEQUENCES TO app;
+-- Also in schemas that a migration makes. UPDATE on a sequence is for setval(): rows that bring their ids.
+ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT USAGE ON SCHEMAS TO app;
+ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO app;
+ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT SELECT, USAGE, UPDATE ON SEQUENCES TO app;
+-- Those that an earlier version of this file left without it.
+GRANT UPDATE ON ALL SEQUENCES IN SCHEMA public TO app;

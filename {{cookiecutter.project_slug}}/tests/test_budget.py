@@ -127,11 +127,11 @@ def test_the_command_shows_it_and_fails_where_it_does_not_fit(capsys):
 
 def test_the_check_that_asks_no_server():
     with mock.patch.dict(os.environ, ENV):
-        assert checks.connections_fit(None) == []
+        assert checks.choices_work(None) == []
     with mock.patch.dict(os.environ, ENV | {"POOL_SIZE": "95", "WEB_WORKERS": "200"}):
-        assert [error.id for error in checks.connections_fit(None)] == ["ops.E005", "ops.E006"]
+        assert [error.id for error in checks.choices_work(None)] == ["ops.E005", "ops.E006"]
     with mock.patch.dict(os.environ, ENV | {"WEB_THREADS": "x"}):
-        (error,) = checks.connections_fit(None)
+        (error,) = checks.choices_work(None)
     assert (error.id, error.msg) == ("ops.E008", "WEB_THREADS is 'x'.")
     assert error.hint == "Give a whole number from 1 up in .env."
 

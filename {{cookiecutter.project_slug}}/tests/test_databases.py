@@ -111,21 +111,16 @@ def test_options_in_a_url_are_kept_and_not_shared(tmp_path: Path):
 
 def test_aliases(tmp_path: Path):
     urls = [f"postgresql://app@pgbouncer/replica_{number}" for number in (1, 2, 3)]
-    entries = databases(
-        "postgresql://app@pgbouncer/mydb", urls, "postgresql://owner@primary/mydb", tmp_path, settings()
-    )
+    entries = databases("postgresql://app@pgbouncer/mydb", urls, tmp_path, settings())
     assert [(alias, entry["NAME"]) for alias, entry in entries.items()] == [
         ("default", "mydb"),
         ("replica", "replica_1"),
         ("replica_2", "replica_2"),
         ("replica_3", "replica_3"),
-        ("direct", "mydb"),
     ]
-    assert entries["direct"]["CONN_MAX_AGE"] == 0
-    assert entries["direct"]["DISABLE_SERVER_SIDE_CURSORS"] is False
 
 
 def test_without_replicas_the_alias_replica_is_the_primary(tmp_path: Path):
-    entries = databases("postgresql://app@pgbouncer/mydb", [], "", tmp_path, settings())
+    entries = databases("postgresql://app@pgbouncer/mydb", [], tmp_path, settings())
     assert list(entries) == ["default", "replica"]
     assert entries["replica"]["NAME"] == "mydb"

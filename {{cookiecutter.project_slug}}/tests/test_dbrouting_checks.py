@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
@@ -23,7 +24,17 @@ from dbrouting.checks import MIDDLEWARE, ROUTER, servers
 from dbrouting.monitor import configured
 from ops.devstack import free_port, not_as_root, stop, usable_pgbouncer
 
-SESSIONS = "django.contrib.sessions.backends"
+CONTRIB = "django.contrib"
+SESSIONS = f"{CONTRIB}.sessions.backends"
+
+
+class OwnAuthentication(AuthenticationMiddleware):
+    """Of somebody's project."""
+
+
+def stopwatch(get_response):
+    """Middleware that asks no database, as monitoring packages have."""
+    return get_response
 
 
 def configuration() -> list[CheckMessage]:
@@ -63,11 +74,18 @@ def test_every_way_to_connect_is_right(entry, strategy: str, worker: str):
     assert configuration() == []
 
 
+def test_middleware_that_asks_no_database_may_come_first(entry, settings):
+    first = ["django.middleware.security.SecurityMiddleware", f"{__name__}.stopwatch"]
+    settings.MIDDLEWARE = [*first, *settings.MIDDLEWARE]
+    assert configuration() == []
+
+
 @pytest.mark.parametrize(
     ("name", "value", "check", "named"),
     [
-        ("MIDDLEWARE", ["django.middleware.common.CommonMiddleware", MIDDLEWARE], "E001", MIDDLEWARE),
-        ("MIDDLEWARE", (), "E001", MIDDLEWARE),
+        ("MIDDLEWARE", [f"{CONTRIB}.sessions.middleware.SessionMiddleware", MIDDLEWARE], "E001", MIDDLEWARE),
+        ("MIDDLEWARE", [f"{__name__}.OwnAuthentication", MIDDLEWARE], "E001", "OwnAuthentication comes before"),
+        ("MIDDLEWARE", (), "E013", MIDDLEWARE),
         ("DATABASE_ROUTERS", [], "E002", "DATABASE_ROUTERS"),
         ("SESSION_ENGINE", f"{SESSIONS}.db", "E006", f"{SESSIONS}.db:"),
         ("SESSION_ENGINE", f"{SESSIONS}.cached_db", "E006", f"{SESSIONS}.cached_db:"),
@@ -135,7 +153,7 @@ def test_each_wrong_setting_is_told(entry, settings):
     """Not one after the other, each after the edit before."""
     settings.MIDDLEWARE, settings.DATABASE_ROUTERS = [], []
     entry["CONN_HEALTH_CHECKS"] = entry["ATOMIC_REQUESTS"] = True
-    assert {message.id for message in configuration()} == {f"dbrouting.E00{number}" for number in (1, 2, 8, 9)}
+    assert {message.id for message in configuration()} == {f"dbrouting.E{number:03}" for number in (2, 8, 9, 13)}
     assert ROUTER in "".join(message.hint or "" for message in configuration())
 
 
@@ -193,7 +211,7 @@ def test_the_primary_is_no_replica(one_replica):
 
 def test_several_servers_behind_one_alias(standby):
     # Two standbys if there are, otherwise the primary and its standby.
-    two = [alias for alias in configured if alias != "direct"][-2:]
+    two = list(configured)[-2:]
     with taking_turns(*two) as address, reach("replica", like="replica", **address):
         assert_only(servers(["replica"]), "E012", "replica is several servers")
 

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 from unittest import mock
@@ -12,6 +13,7 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connections
+from django.db.backends.signals import connection_created
 from django.test import Client
 
 from config import health
@@ -27,6 +29,11 @@ def output(*command: str) -> str:
     return out.getvalue()
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_known_of_the_primary(monkeypatch):
+    monkeypatch.setattr(health, "_probe", health.Probe())
+
+
 def test_livez_asks_no_database(client: Client):
     assert client.get("/livez").status_code == 200
 
@@ -36,6 +43,20 @@ def test_readyz(client: Client, lsn_replayed):
     lsn_replayed()
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+
+
+@everywhere
+def test_many_who_ask_readyz_open_one_connection(client: Client, monkeypatch):
+    monkeypatch.setattr(health, "FRESH", 60.0)
+    opened = []
+    connected = lambda connection, **_: opened.append(connection.alias)  # noqa: E731
+    connection_created.connect(connected)
+    try:
+        with ThreadPoolExecutor(8) as crowd:
+            answers = list(crowd.map(lambda _: client.get("/readyz").status_code, range(20)))
+    finally:
+        connection_created.disconnect(connected)
+    assert (answers, opened) == ([200] * 20, ["default"])
 
 
 @everywhere

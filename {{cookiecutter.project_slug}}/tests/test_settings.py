@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from django.conf import settings
 
-from ops.checks import combinations
+from ops.checks import libpq_fits
 
 SHOW = """
 import json
@@ -48,7 +48,7 @@ def test_urls_from_files(tmp_path: Path):
     files = {
         "DATABASE_URL": "postgresql://u:p@h/d\n",
         "DATABASE_REPLICA_URLS": "postgresql://u:p@r1/d,postgresql://u:p@r2/d\n",
-        "DATABASE_DIRECT_URL": "postgresql://o:p@direct/d\n",
+        "DATABASE_OWNER_URL": "postgresql://o:p@primary/d\n",
         "SECRET_KEY": "from-a-file-and-long-enough\n",
     }
     for name, text in files.items():
@@ -58,7 +58,6 @@ def test_urls_from_files(tmp_path: Path):
         ("h", "d"),
         ("r1", "d"),
         ("r2", "d"),
-        ("direct", "d"),
     ]
     assert found["SECRET_KEY"] == "from-a-file-and-long-enough"
 
@@ -126,4 +125,4 @@ def test_prepared_statements_need_a_libpq_that_can_close_them(options, told):
         mock.patch.dict(settings.DATABASES["default"], {"OPTIONS": options}),
         mock.patch.object(psycopg.capabilities, "has_send_close_prepared", return_value=False),
     ):
-        assert [error.id for error in combinations(None)] == told
+        assert [error.id for error in libpq_fits(None)] == told

@@ -71,13 +71,11 @@ class Command(BaseCommand):
                 # The test database is a copy of template1, and only a superuser may create the extension.
                 stack.psql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", database="template1")
                 # The test runner holds one connection for a whole test; a pool would only be in its way.
-                env["CONNECTION_STRATEGY"] = "per-request"
+                env |= {"CONNECTION_STRATEGY": "per-request", "SHOW_QUERIES": "on"}
             subprocess.run([*MANAGE, "collectstatic", "--noinput", "--verbosity=0"], env=env, check=True)
-            # As in compose.yaml, which tells why it says --fake-initial.
-            migrate = [*MANAGE, "migrate", "--noinput", "--fake-initial", "--database=direct"]
-            migrate += [f"--verbosity={int(not for_tests)}"]
-            subprocess.run(migrate, env=env | {"DATABASE_DIRECT_URL": stack.url("primary", "owner")}, check=True)
+            subprocess.run([*MANAGE, "migrate", "--noinput", f"--verbosity={int(not for_tests)}"], env=env, check=True)
             if seed:
+                env["SHOW_QUERIES"] = "on"
                 subprocess.run([*MANAGE, "seed_articles"], env=env, check=True)
             if command[:1] == ["--"]:
                 command = command[1:]

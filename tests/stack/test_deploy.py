@@ -1,0 +1,91 @@
+"""A developer puts new code into effect while visitors ask for pages."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MakeStack
+from tests.stack.load import Load
+from tests.stack.stack import Stack
+from tests.waiting import eventually
+
+MIGRATION = """
+from django.db import migrations
+
+class Migration(migrations.Migration):
+    dependencies = [("articles", "0001_initial")]
+    operations = [migrations.RunSQL({sql!r}, "")]
+"""
+# It ends when somebody puts a row into this table.
+WAITS = "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.1); END LOOP; END $$"
+
+
+@pytest.fixture(scope="module")
+def stack(make_stack: MakeStack) -> Iterator[Stack]:
+    with make_stack() as stack:
+        stack.up()
+        stack.an_article()
+        stack.psql("primary", "CREATE TABLE gate (open int); ALTER TABLE gate OWNER TO owner")
+        yield stack
+
+
+def migration(stack: Stack, name: str, sql: str) -> Path:
+    path = stack.project / "articles" / "migrations" / f"{name}.py"
+    path.write_text(MIGRATION.format(sql=sql))
+    return path
+
+
+def deploy(stack: Stack) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["ops/deploy"], cwd=stack.project, capture_output=True, text=True)
+
+
+def test_what_is_refused_replaces_nothing(stack: Stack) -> None:
+    """Neither by ops/deploy nor, after that, by `docker compose up`."""
+    container = stack.inspect("web")["Id"]
+    with Load(stack) as load:
+        # Code: a migration that fails.
+        broken = migration(stack, "0002_broken", "SELECT 1/0")
+        done = deploy(stack)
+        assert "division by zero" in done.stdout + done.stderr
+        assert done.stderr.endswith("Mend what is said above, then run ops/deploy again.\n"), done.stderr
+        stack.up()
+        broken.unlink()
+        # A choice that cannot work.
+        stack.edit_env(WEB_WORKER="gevent")
+        assert "CONNECTION_STRATEGY=persistent needs lasting threads" in stack.refuses_up()
+        assert deploy(stack).returncode == 1
+        stack.edit_env(WEB_WORKER="gthread")
+        load.asks(100)
+    assert load.failures == []
+    assert stack.inspect("web")["Id"] == container
+    assert "0002_broken" not in stack.psql("primary", "SELECT name FROM django_migrations")
+
+
+def test_the_old_site_answers_while_a_deploy_migrates(stack: Stack) -> None:
+    migration(stack, "0002_waits", WAITS)
+    footer = stack.project / "articles" / "templates" / "articles" / "_query_log.html"
+    footer.write_text("the new code\n")
+    with subprocess.Popen(["ops/deploy"], cwd=stack.project, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as deploys:
+        with Load(stack) as load:
+            eventually(lambda: stack.psql("primary", "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'gate LOOP'"))
+            load.asks(100)
+        assert load.failures == []
+        assert "the new code" not in stack.get("/").text
+        stack.psql("primary", "INSERT INTO gate VALUES (1)")
+        said = deploys.communicate()[1].decode()
+    assert deploys.returncode == 0, said
+    assert "the new code" in stack.get("/").text
+    stack.assert_whole()
+
+
+def test_a_dump_is_loaded_by_one_command(stack: Stack) -> None:
+    dump = '[{"model": "auth.group", "pk": 7, "fields": {"name": "editors", "permissions": []}}]'
+    command = ["run", "--rm", "-T", "migrate", "python", "manage.py", "loaddata", "--format=json", "-"]
+    assert "Installed 1 object(s)" in stack.compose(*command, stdin=dump).stdout
+    made = "from django.contrib.auth.models import Group; print(Group.objects.create(name='authors').pk)"
+    assert stack.shell(made) == "8"
+    refused = stack.attempt("web", "python", "manage.py", "loaddata", "--format=json", "-", stdin=dump)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "docker compose run --rm migrate python manage.py loaddata" in refused.stderr

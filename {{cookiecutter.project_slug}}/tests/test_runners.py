@@ -1,4 +1,4 @@
-"""Both test runners, on an app as Django's documentation writes it: nothing of this project's conftest.py reaches it."""
+"""Both test runners, on an app as Django's documentation writes it, which this project's conftest.py does not reach."""
 
 import os
 import secrets

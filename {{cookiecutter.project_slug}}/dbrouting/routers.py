@@ -26,7 +26,7 @@ class ReadWriteRouter:
     def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
         if self._is_elsewhere("db_for_read", model, hints):
             return None
-        alias, reason = _decide(model._meta.app_label)
+        alias, reason = _decide(model)
         monitor.count(reason)
         return alias
 
@@ -63,11 +63,12 @@ def _is_ours(instance: Model) -> bool:
     return instance._state.db is None or instance._state.db in ours()
 
 
-def _decide(app_label: str) -> tuple[str, str]:
+def _decide(model: type[Model]) -> tuple[str, str]:
     """An alias and the reason; the first rule that applies decides."""
     primary, context, override = config().PRIMARY, current_context(), current_override()
     if not config().REPLICAS:
         return primary, "no replicas"
+    app_label = model._meta.app_label
     if override is not None and override.max_staleness is None:
         return primary, "use_primary()"
     # Who the visitor is, is not what may be old.

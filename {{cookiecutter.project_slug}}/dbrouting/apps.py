@@ -1,3 +1,4 @@
+import sys
 from typing import Any
 
 from django.apps import AppConfig
@@ -25,3 +26,8 @@ class DbRoutingConfig(AppConfig):
 
         remember_settings()
         connection_created.connect(_watch)
+        # A process that the test runner has spawned: it does not configure the aliases that its tests do not name.
+        if "django.test" in sys.modules:
+            from dbrouting.testing import follow_tests
+
+            follow_tests()

@@ -36,9 +36,15 @@ class Config:
         return self.TOKEN_LIFE / 2 - self.MAX_STALENESS - self.PROOF_LIFE
 
 
+# In a test run: the aliases that the running test may use. None where no test runs.
+_named: frozenset[str] | None = None
+
+
 @lru_cache(maxsize=1)
 def config() -> Config:
-    """:raises ImproperlyConfigured: for a key that is no field of `Config`, or a name where there is to be a list."""
+    """While a test runs, REPLICAS has only those that it names (`only`).
+
+    :raises ImproperlyConfigured: for a key that is no field of `Config`, or a name where there is to be a list."""
     given: dict[str, Any] = dict(getattr(settings, "DBROUTING", {}))
     known = [field.name for field in fields(Config)]
     if unknown := given.keys() - set(known):
@@ -47,12 +53,39 @@ def config() -> Config:
         if isinstance(given.get(name), str):
             raise ImproperlyConfigured(f"DBROUTING[{name!r}] is {given[name]!r}. Give a list: [{given[name]!r}].")
         given[name] = kind(given.get(name, ()))
+    if _named is not None:
+        given["REPLICAS"] = tuple(alias for alias in given["REPLICAS"] if alias in _named)
     return Config(**given)
 
 
+@lru_cache(maxsize=1)
+def ours() -> frozenset[str]:
+    """The aliases behind which are the primary's rows: itself, the replicas, and what says TEST MIRROR of it.
+
+    That is how Django is told that an alias is no database of its own, so there is no second list to keep; without
+    replicas, `replica` is ours by it.
+    """
+    primary = config().PRIMARY
+    mirrors = (name for name, entry in settings.DATABASES.items() if entry.get("TEST", {}).get("MIRROR") == primary)
+    return frozenset({primary, *config().REPLICAS, *mirrors})
+
+
+def only(named: frozenset[str] | None) -> frozenset[str] | None:
+    """From now on the replicas are those among these aliases; None: as configured. Returns what was so before."""
+    global _named
+    before, _named = _named, named
+    _clear()
+    return before
+
+
+def _clear() -> None:
+    config.cache_clear()
+    ours.cache_clear()
+
+
 def _forget(*, setting: str, **kwargs: Any) -> None:
-    if setting == "DBROUTING":
-        config.cache_clear()
+    if setting in ("DBROUTING", "DATABASES"):
+        _clear()
 
 
 setting_changed.connect(_forget)

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.db import connections
+from django.db import connections, router
 from django.db.models import Model
 
-from dbrouting.conf import config
+from dbrouting.conf import config, ours
 from dbrouting.context import ConsistencyContext, current_context, current_override
 from dbrouting.monitor import Sample, monitor
 
@@ -17,35 +17,58 @@ READING = ("SELECT", "SAVEPOINT", "RELEASE", "SET ")
 
 
 class ReadWriteRouter:
-    """For DATABASE_ROUTERS. `monitor.report()` tells how often each reason has decided."""
+    """For DATABASE_ROUTERS, as the last. `monitor.report()` tells how often each reason has decided.
 
-    def db_for_read(self, model: type[Model], **hints: Any) -> str:
-        alias, reason = _decide(model._meta.app_label)
+    It has no opinion (None) on what is in another database: then the next router decides, or Django, which stays with
+    the object.
+    """
+
+    def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
+        if self._is_elsewhere("db_for_read", model, hints):
+            return None
+        alias, reason = _decide(model)
         monitor.count(reason)
         return alias
 
-    def db_for_write(self, model: type[Model], **hints: Any) -> str:
+    def db_for_write(self, model: type[Model], **hints: Any) -> str | None:
         """The primary, which from here on also serves this context's reads."""
+        if self._is_elsewhere("db_for_write", model, hints):
+            return None
         if (context := current_context()) is not None:
             context.touched = context.wrote = True
         return config().PRIMARY
 
     def allow_relation(self, one: Model, other: Model, **hints: Any) -> bool | None:
-        """Between these aliases always: all are copies of one database. About others it has no opinion."""
-        primary = config().PRIMARY
-        ours = {primary, *config().REPLICAS}
-        return True if {one._state.db or primary, other._state.db or primary} <= ours else None
+        """Between our aliases always: all are copies of one database. About others it has no opinion."""
+        return True if _is_ours(one) and _is_ours(other) else None
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
         """Never on a replica, which gets its schema by replication. About others it has no opinion."""
         return False if db in config().REPLICAS else None
 
+    def _is_elsewhere(self, method: str, model: type[Model], hints: dict[str, Any]) -> bool:
+        """Whether the object is from another database, or a router after this one sends its model to one."""
+        if (instance := hints.get("instance")) is not None and not _is_ours(instance):
+            return True
+        ours_is_past = False
+        for other in router.routers:
+            if ours_is_past and (ask := getattr(other, method, None)) and (alias := ask(model, **hints)):
+                return alias not in ours()
+            ours_is_past = ours_is_past or other is self
+        return False
 
-def _decide(app_label: str) -> tuple[str, str]:
+
+def _is_ours(instance: Model) -> bool:
+    """Read from one of our aliases, or from nowhere yet."""
+    return instance._state.db is None or instance._state.db in ours()
+
+
+def _decide(model: type[Model]) -> tuple[str, str]:
     """An alias and the reason; the first rule that applies decides."""
     primary, context, override = config().PRIMARY, current_context(), current_override()
     if not config().REPLICAS:
         return primary, "no replicas"
+    app_label = model._meta.app_label
     if override is not None and override.max_staleness is None:
         return primary, "use_primary()"
     # Who the visitor is, is not what may be old.

@@ -6,22 +6,10 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import DatabaseError, connections
-from pytest_django.fixtures import Settings
 
 from dbrouting.conf import config
 from dbrouting.monitor import State, configured, connect, monitor
 from dbrouting.tokens import primary_token
-
-
-@pytest.fixture(autouse=True)
-def replicas_where_asked_for(request: pytest.FixtureRequest, settings: Settings) -> None:
-    """Reads go to the replicas that a test's mark names, as `django_db(transaction=True, databases="__all__")` does:
-    Django lets the test ask no other.
-    """
-    mark = request.node.get_closest_marker("django_db")
-    named = (mark and mark.kwargs.get("databases")) or []
-    replicas = [alias for alias in settings.DBROUTING["REPLICAS"] if named == "__all__" or alias in named]
-    settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": replicas}
 
 
 @pytest.fixture

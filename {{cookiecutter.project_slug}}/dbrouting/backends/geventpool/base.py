@@ -2,9 +2,10 @@ import queue
 from contextlib import suppress
 from typing import Any
 
+from django_db_geventpool.backends import creation
 from django_db_geventpool.backends.postgresql_psycopg3 import base
 
-from dbrouting.backends.replica import ReplicaMixin
+from dbrouting.backends.replica import CreationMixin, ReplicaMixin
 
 
 class Pool(base.PostgresConnectionPool):  # type: ignore[misc]  # it ships no types
@@ -39,5 +40,10 @@ class ReplicaPool(Pool):
         """Not by a query, which a frozen host would never answer: the read finds out, and is run on the primary."""
 
 
+class DatabaseCreation(CreationMixin, creation.DatabaseCreation):  # type: ignore[misc]
+    pass
+
+
 class DatabaseWrapper(ReplicaMixin, base.DatabaseWrapper):  # type: ignore[misc]
+    creation_class = DatabaseCreation
     pool_class = ReplicaPool

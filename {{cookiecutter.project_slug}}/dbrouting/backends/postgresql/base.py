@@ -1,7 +1,11 @@
-from django.db.backends.postgresql import base
+from django.db.backends.postgresql import base, creation
 
-from dbrouting.backends.replica import ReplicaMixin
+from dbrouting.backends.replica import CreationMixin, ReplicaMixin
+
+
+class DatabaseCreation(CreationMixin, creation.DatabaseCreation):
+    pass
 
 
 class DatabaseWrapper(ReplicaMixin, base.DatabaseWrapper):
-    pass
+    creation_class = DatabaseCreation

@@ -44,7 +44,8 @@ _named: frozenset[str] | None = None
 def config() -> Config:
     """While a test runs, REPLICAS has only those that it names (`only`).
 
-    :raises ImproperlyConfigured: for a key that is no field of `Config`, or a name where there is to be a list."""
+    :raises ImproperlyConfigured: for a key that is no field of `Config`, or a name where there is to be a list.
+    """
     given: dict[str, Any] = dict(getattr(settings, "DBROUTING", {}))
     known = [field.name for field in fields(Config)]
     if unknown := given.keys() - set(known):

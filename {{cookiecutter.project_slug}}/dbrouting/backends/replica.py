@@ -32,6 +32,11 @@ class NotConnected:
         pass
 
 
+def _read(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    """Not the method itself: kept in its object's list, it is a cycle, which only the garbage collector would end."""
+    return context["connection"].read(execute, sql, params, many, context)
+
+
 class ReplicaMixin(Base):
     """Goes before a PostgreSQL wrapper; that one's OPTIONS, pool and reconnecting stay as they are."""
 
@@ -39,7 +44,7 @@ class ReplicaMixin(Base):
         super().__init__(*args, **kwargs)
         self._connected_at = float("-inf")
         # The first is the outermost: wrappers that others add see what is really sent here.
-        self.execute_wrappers.append(self._read)
+        self.execute_wrappers.append(_read)
 
     def connect(self) -> None:
         # Before, since connecting asks the server things, by cursors of this connection.
@@ -69,7 +74,7 @@ class ReplicaMixin(Base):
     def _without_connection(self) -> CursorWrapper:
         return self.make_cursor(cast(Any, NotConnected()))
 
-    def _read(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    def read(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Around each statement. In autocommit what failed here has had no effect, so it can be asked elsewhere."""
         if self.alias not in config().REPLICAS or self.in_atomic_block:
             return execute(sql, params, many, context)

@@ -84,7 +84,7 @@ def _has_body_to_run(response: HttpResponseBase) -> TypeGuard[StreamingHttpRespo
 
 
 def _wrap(response: StreamingHttpResponse, opened: list[BaseDatabaseWrapper]) -> None:
-    content = response.streaming_content
+    content: Any = response.streaming_content
     # What closes the user's own iterator is with the response since it was made. An asynchronous one has nothing there.
     wrapped: Any = _async_body(content, opened) if response.is_async else _body(content)
     response.streaming_content = wrapped

@@ -111,11 +111,11 @@ class CursorMixin(CursorWrapper):
         return super().__getattr__(name)
 
     def _execute(self, sql: Any, params: Any, *context: Any) -> Any:
-        execute = super()._execute
+        execute = super()._execute  # type: ignore[misc]  # django-stubs has neither
         return self.db.run(self, sql, lambda: execute(sql, params, *context))
 
     def _executemany(self, sql: Any, params: Any, *context: Any) -> Any:
-        execute = super()._executemany
+        execute = super()._executemany  # type: ignore[misc]
         return self.db.run(self, sql, lambda: execute(sql, params, *context))
 
 

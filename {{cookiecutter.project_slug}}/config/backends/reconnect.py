@@ -167,8 +167,8 @@ class ReconnectMixin(LeaseMixin):
             if (drain := getattr(self.pool, "drain", None)) is not None:
                 drain()
             self.ensure_connection()
-            self._set_autocommit(autocommit)
-            self.autocommit = autocommit
+            # Not in the atomic block that it belongs to: that is told again below.
+            self.set_autocommit(autocommit)
         finally:
             for name, value in kept.items():
                 setattr(self, name, value)

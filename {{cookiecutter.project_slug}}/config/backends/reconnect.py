@@ -21,7 +21,7 @@ from config.backends.lease import LeaseMixin
 from config.liveness import is_quiet
 
 # Seconds that a process waits for PgBouncer, from the first attempt that failed: a restart takes up to 5.
-PATIENCE = 8.0
+PATIENCE = 10.0
 PAUSE = 0.1
 
 # What libpq, PgBouncer and PostgreSQL say where a connection may come about soon. There is no SQLSTATE yet.

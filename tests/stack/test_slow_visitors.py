@@ -49,9 +49,9 @@ class Visitor:
         return self.socket.recv(12).decode()
 
     def chunks(self, number: int) -> None:
-        """Reads on until so many have come."""
+        """Reads on until so many have come. Each ends so, and the headers before them."""
         seen = b""
-        while seen.count(b"\r\n1") < number:
+        while seen.count(b"\n\r\n") <= number:
             more = self.socket.recv(100)
             assert more, "it has ended"
             seen += more

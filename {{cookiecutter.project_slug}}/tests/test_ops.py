@@ -15,6 +15,7 @@ from django.db import connections
 from django.test import Client
 
 from config import health
+from config.backends import reconnect
 from ops import topology
 from ops.make_secrets import NAMES, make_secrets
 
@@ -49,11 +50,15 @@ def test_readyz_without_a_replica(client: Client, lsn_replayed, replica_down):
 
 @everywhere
 def test_readyz_without_the_primary(client: Client):
-    # A port where nobody listens: the probe opens its own connection, and finds the node gone.
+    # A port where nobody listens: the probe opens its own connection, and finds the node gone. (In its first 10 s away it
+    # would be waited for longer than the probe is.)
     ask = health._primary
 
     def probe() -> str:
-        with mock.patch.dict(connections["default"].settings_dict, {"PORT": 1, "HOST": "127.0.0.1"}):
+        with (
+            mock.patch.object(reconnect, "PATIENCE", 0),
+            mock.patch.dict(connections["default"].settings_dict, {"PORT": 1, "HOST": "127.0.0.1"}),
+        ):
             return ask()
 
     with mock.patch.object(health, "_primary", probe):

@@ -257,3 +257,12 @@ def test_what_waiting_does_not_mend_is_told_at_once(monkeypatch, wrong):
     monkeypatch.setattr(reconnect.time, "sleep", lambda seconds: pytest.fail("it waits"))
     with pytest.raises(OperationalError):
         wrapper(wrong).ensure_connection()
+
+
+@pytest.mark.django_db(transaction=True, databases="__all__")
+def test_a_read_that_a_replica_passes_on_does_not_fail_on_the_way(killed_once, lsn_replayed, replica_down):
+    """Where the primary's connection breaks, too, after the first statement of the read's transaction."""
+    lsn_replayed()
+    with replica_down(), killed_once(), connections["replica"].cursor() as cursor:
+        cursor.execute(f"SELECT 'read' FROM {LOCK}")
+        assert cursor.fetchone() == ("read",)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from django.db import Error, connections, transaction
+from django.db import Error, OperationalError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from dbrouting.conf import config
@@ -116,11 +116,23 @@ class ReplicaMixin(Base):
         replica: a write that was sent to the wrong place does not happen in another one.
         """
         monitor.count(f"read again: {why}")
+        in_a_transaction = connections[config().PRIMARY].in_atomic_block
+        try:
+            result, instead = self._on_primary(sql, params, many)
+        except OperationalError as error:
+            # What has taken the replica's connection, a restart of PgBouncer for one, takes the primary's a moment later.
+            # atomic() has made another, if it could.
+            if in_a_transaction or not (getattr(error.__cause__, "sqlstate", None) or "08").startswith(AWAY):
+                raise
+            result, instead = self._on_primary(sql, params, many)
+        cursor.cursor = instead.cursor
+        cursor.on_primary = True  # type: ignore[attr-defined]
+        return result
+
+    @staticmethod
+    def _on_primary(sql: Any, params: Any, many: bool) -> tuple[Any, CursorWrapper]:
         primary = config().PRIMARY
         with transaction.atomic(using=primary):
             instead = connections[primary].cursor()
             instead.execute("SET TRANSACTION READ ONLY")
-            result = (instead.executemany if many else instead.execute)(sql, params)
-        cursor.cursor = instead.cursor
-        cursor.on_primary = True  # type: ignore[attr-defined]
-        return result
+            return (instead.executemany if many else instead.execute)(sql, params), instead

@@ -121,9 +121,11 @@ class ReconnectMixin(LeaseMixin):
             return run(cursor, sql, execute)
         except OperationalError as error:
             cause = error.__cause__
-            refused = getattr(cause, "sqlstate", None) == "08P01" and REFUSED.search(str(cause))
-            # libpq has no SQLSTATE to tell for a connection that breaks. 57P: PostgreSQL ends it.
-            broken = connection.closed or (getattr(cause, "sqlstate", None) or "").startswith(("08", "57P0"))
+            sqlstate = getattr(cause, "sqlstate", None)
+            refused = sqlstate == "08P01" and REFUSED.search(str(cause))
+            # libpq has no SQLSTATE to tell for a connection that breaks. 57P: PostgreSQL ends it. PgBouncer's others (08) say
+            # that the primary is away; who has waited for that once does not wait again.
+            broken = connection.closed if sqlstate is None else sqlstate.startswith("57P0")
             if not refused and (not broken or SEVERAL.search(str(sql))):
                 raise
             self._renew(cursor)

@@ -105,6 +105,11 @@ def closed(request):
     return StreamingHttpResponse(body())
 
 
+async def async_page(request):
+    await Article.objects.acount()
+    return HttpResponse("page")
+
+
 async def async_events(request):
     async def body():
         try:
@@ -126,6 +131,7 @@ urlpatterns = [
     path("by-iterator", by_iterator),
     path("fails", fails),
     path("closed", closed),
+    path("async-page", async_page),
     path("async-events", async_events),
 ]
 
@@ -225,6 +231,17 @@ def test_what_is_in_the_session_stays_there(wrapper):
     assert wrapper.session_used == wrapper.owns_session
     wrapper.give_back()
     assert held() == wrapper.owns_session
+
+
+def test_an_asynchronous_page_holds_none_either(wrapper):
+    assert async_to_sync(AsyncClient().get)("/async-page").content == b"page"
+    assert not held()
+
+
+def test_a_transaction_of_which_nothing_was_sent_keeps_it(wrapper):
+    with transaction.atomic():
+        wrapper.give_back()
+        assert held()
 
 
 def test_an_asynchronous_body_holds_none_either(wrapper):

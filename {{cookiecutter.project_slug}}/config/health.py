@@ -4,11 +4,12 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from django.db import DatabaseError, connections
+import psycopg
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 
-from dbrouting.monitor import monitor
+from dbrouting.conf import config
+from dbrouting.monitor import connect, monitor
 
 # Seconds. PgBouncer lets a query for a node that is away wait longer than whoever asks would.
 PATIENCE = 3.0
@@ -22,17 +23,13 @@ def livez(request: HttpRequest) -> HttpResponse:
 
 
 def _primary() -> str:
-    """`ok`, or what is wrong. In a thread of its own: it opens a connection and closes it."""
-    connection = connections["default"]
+    """`ok`, or what is wrong. Over a connection of its own: a pool that has none to give may be a moment's crowd."""
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_is_in_recovery()")
-            (in_recovery,) = cursor.fetchone()
-    except DatabaseError as error:
+        with connect(config().PRIMARY) as connection:
+            row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+    except psycopg.Error as error:
         return f"unreachable: {type(error).__name__}"
-    finally:
-        connection.close()
-    return "in recovery: writes would fail" if in_recovery else "ok"
+    return "in recovery: writes would fail" if row == (True,) else "ok"
 
 
 class Probe:

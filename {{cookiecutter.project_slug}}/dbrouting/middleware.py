@@ -1,6 +1,7 @@
 """Gives each request its consistency context, and the visitor the token for the next one.
 
-Outermost, so that it covers what other middleware reads and writes, the session for one.
+Outermost, so that it covers what other middleware reads and writes, the session for one. Hence it is also what gives the
+connections back, when all of that is done.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ from django.utils.cache import patch_vary_headers
 
 from dbrouting.conf import config
 from dbrouting.context import ConsistencyContext, consistency_context
+from dbrouting.giveback import aafter, after, noted
 from dbrouting.tokens import SessionToken, parse
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -44,18 +46,20 @@ class ConsistencyMiddleware:
             assert isinstance(response, HttpResponseBase)
             if brought.needs_another(context):
                 brought.replace(context.token(), response)
-            return response
+        after(response)
+        return response
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        brought = _Brought(request)
-        with consistency_context(safe=request.method in SAFE_METHODS, tokens=brought.tokens) as context:
+        brought, safe = _Brought(request), request.method in SAFE_METHODS
+        with noted() as opened, consistency_context(safe=safe, tokens=brought.tokens) as context:
             response = self.get_response(request)
             assert isinstance(response, Awaitable)
             response = await response
             if brought.needs_another(context):
                 # In the thread that ran the view, since it may ask the primary.
                 brought.replace(await sync_to_async(context.token)(), response)
-            return response
+        await aafter(response, opened)
+        return response
 
 
 class _Brought:

@@ -20,6 +20,11 @@ else:
 _changed: set[str] = set()
 
 
+def _prepared(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    """Not the method itself: kept in its object's list, it is a cycle, which only the garbage collector would end."""
+    return context["connection"].prepared(execute, sql, params, many, context)
+
+
 class PreparingMixin(Base):
     """Goes before a PostgreSQL wrapper. Prepares if OPTIONS has `prepare_threshold`: the number of times that a
     connection executes a statement before it is prepared.
@@ -29,9 +34,9 @@ class PreparingMixin(Base):
         super().__init__(*args, **kwargs)
         self._threshold: int | None = self.settings_dict["OPTIONS"].get("prepare_threshold")
         if self._threshold is not None:
-            self.execute_wrappers.append(self._prepared)
+            self.execute_wrappers.append(_prepared)
 
-    def _prepared(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    def prepared(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         connection, errors_before = self.connection, self.errors_occurred
         if connection is None:
             return execute(sql, params, many, context)

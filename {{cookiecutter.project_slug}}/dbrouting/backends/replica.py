@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from django.db import Error, connections, transaction
+from django.db import Error, OperationalError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from dbrouting.conf import config
@@ -44,6 +44,11 @@ class CreationMixin(BaseCreation):
         super().set_as_test_mirror(primary_settings_dict)
 
 
+def _read(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    """Not the method itself: kept in its object's list, it is a cycle, which only the garbage collector would end."""
+    return context["connection"].read(execute, sql, params, many, context)
+
+
 class ReplicaMixin(Base):
     """Goes before a PostgreSQL wrapper; that one's OPTIONS, pool and reconnecting stay as they are."""
 
@@ -51,7 +56,7 @@ class ReplicaMixin(Base):
         super().__init__(*args, **kwargs)
         self._connected_at = float("-inf")
         # The first is the outermost: wrappers that others add see what is really sent here.
-        self.execute_wrappers.append(self._read)
+        self.execute_wrappers.append(_read)
 
     def connect(self) -> None:
         # Before, since connecting asks the server things, by cursors of this connection.
@@ -81,7 +86,7 @@ class ReplicaMixin(Base):
     def _without_connection(self) -> CursorWrapper:
         return self.make_cursor(cast(Any, NotConnected()))
 
-    def _read(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    def read(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Around each statement. In autocommit what failed here has had no effect, so it can be asked elsewhere."""
         if self.alias not in config().REPLICAS or self.in_atomic_block:
             return execute(sql, params, many, context)
@@ -123,11 +128,23 @@ class ReplicaMixin(Base):
         replica: a write that was sent to the wrong place does not happen in another one.
         """
         monitor.count(f"read again: {why}")
+        in_a_transaction = connections[config().PRIMARY].in_atomic_block
+        try:
+            result, instead = self._on_primary(sql, params, many)
+        except OperationalError as error:
+            # What has taken the replica's connection, a restart of PgBouncer for one, takes the primary's a moment later.
+            # atomic() has made another, if it could.
+            if in_a_transaction or not (getattr(error.__cause__, "sqlstate", None) or "08").startswith(AWAY):
+                raise
+            result, instead = self._on_primary(sql, params, many)
+        cursor.cursor = instead.cursor
+        cursor.on_primary = True  # type: ignore[attr-defined]
+        return result
+
+    @staticmethod
+    def _on_primary(sql: Any, params: Any, many: bool) -> tuple[Any, CursorWrapper]:
         primary = config().PRIMARY
         with transaction.atomic(using=primary):
             instead = connections[primary].cursor()
             instead.execute("SET TRANSACTION READ ONLY")
-            result = (instead.executemany if many else instead.execute)(sql, params)
-        cursor.cursor = instead.cursor
-        cursor.on_primary = True  # type: ignore[attr-defined]
-        return result
+            return (instead.executemany if many else instead.execute)(sql, params), instead

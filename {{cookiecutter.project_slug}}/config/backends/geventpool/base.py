@@ -3,6 +3,7 @@ from typing import Any
 from django_db_geventpool.backends.postgresql_psycopg3 import base
 
 from config.backends.prepared import PreparingMixin
+from config.backends.reconnect import ReconnectMixin, patiently
 from config.liveness import is_quiet
 from dbrouting.backends.geventpool.base import Pool
 
@@ -13,8 +14,11 @@ class CheckedPool(Pool):
         if not is_quiet(connection):
             super().check_usable(connection)
 
+    def create_connection(self) -> Any:
+        return patiently(super().create_connection)
 
-class DatabaseWrapper(PreparingMixin, base.DatabaseWrapper):  # type: ignore[misc]
-    """django-db-geventpool's, with a health check that costs no round trip, and with prepared statements."""
+
+class DatabaseWrapper(PreparingMixin, ReconnectMixin, base.DatabaseWrapper):  # type: ignore[misc]
+    """django-db-geventpool's, with what the project's other wrapper has."""
 
     pool_class = CheckedPool

@@ -1,6 +1,7 @@
+from config.backends.lease import LeaseMixin
 from config.backends.prepared import PreparingMixin
 from dbrouting.backends.postgresql import base
 
 
-class DatabaseWrapper(PreparingMixin, base.DatabaseWrapper):
+class DatabaseWrapper(PreparingMixin, LeaseMixin, base.DatabaseWrapper):
     pass

@@ -1,0 +1,127 @@
+"""A connection is held for as long as something runs on it, and no longer.
+
+Django gives a connection back when the last byte of an answer is sent. A visitor who reads slowly would hold it all
+that time, so dbrouting/giveback.py gives it back when the view has returned. The body of a streaming answer takes one for
+each statement, and not while it sends or sleeps.
+"""
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
+from psycopg import ServerCursor
+from psycopg.pq import TransactionStatus
+
+from dbrouting.giveback import in_body
+
+if TYPE_CHECKING:
+    from django.db.backends.postgresql.base import DatabaseWrapper as Base
+else:
+    Base = object
+
+# What leaves nothing in the session: by the command tag, and by the functions that leave something there.
+PLAIN = re.compile(r"SELECT|INSERT|UPDATE|DELETE|MERGE|SAVEPOINT|RELEASE|ROLLBACK")
+KEPT_BY_FUNCTION = re.compile(r"advisory_|set_config", re.IGNORECASE)
+
+
+class LeaseMixin(Base):
+    """Goes before a PostgreSQL wrapper."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._server_side: WeakSet[Any] = WeakSet()
+        # Something is in the session that another session does not have: a lock, a setting, LISTEN.
+        self.session_used = False
+
+    @property
+    def owns_session(self) -> bool:
+        """Whether what is left in a session stays there for the next statement. In the other pool modes it may be
+        another client's by then, so nobody relies on it. The choice that turns on server-side cursors tells.
+        """
+        return not self.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]
+
+    def connect(self) -> None:
+        self.session_used = False
+        super().connect()
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        cursor = super().create_cursor(name)
+        if name:
+            self._server_side.add(cursor)
+        return cursor
+
+    def make_cursor(self, cursor: Any) -> CursorWrapper:
+        return Cursor(cursor, self)
+
+    def make_debug_cursor(self, cursor: Any) -> CursorDebugWrapper:
+        return DebugCursor(cursor, self)
+
+    def attach(self, cursor: CursorWrapper) -> None:
+        """A cursor that was made before its connection went back must not speak on what is another's by now."""
+        inner: Any = cursor.cursor
+        if (
+            not in_body.get()
+            or isinstance(inner, ServerCursor)
+            or getattr(inner, "connection", None) in (None, self.connection)
+        ):
+            return
+        self.ensure_connection()
+        cursor.cursor = self.create_cursor()
+
+    def run(self, cursor: CursorWrapper, sql: Any, execute: Callable[[], Any]) -> Any:
+        """Each statement passes here, inside of all execute wrappers."""
+        self.attach(cursor)
+        result = execute()
+        if self.owns_session and not self.session_used:
+            plain = PLAIN.match(getattr(cursor.cursor, "statusmessage", None) or "")
+            self.session_used = not isinstance(cursor.cursor, ServerCursor) and bool(
+                not plain or KEPT_BY_FUNCTION.search(str(sql))
+            )
+        if in_body.get():
+            self.give_back()
+        return result
+
+    def give_back(self) -> None:
+        """If nothing needs it. The rows of a cursor that is not the server's are here already.
+
+        Without a pool a connection that waits keeps nobody out, unless a server waits with it, as in session mode; the
+        next statement would pay for a login.
+        """
+        if (self.pool or self.owns_session) and self.is_free():
+            self.close_if_unusable_or_obsolete()
+
+    def is_free(self) -> bool:
+        return (
+            self.connection is not None
+            and self.autocommit
+            and not self.in_atomic_block
+            and not self.session_used
+            and self.connection.pgconn.transaction_status in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
+            and all(cursor.closed for cursor in self._server_side)
+        )
+
+
+class CursorMixin(CursorWrapper):
+    # What Django's wrapper passes on. Both speak to the server.
+    def __getattr__(self, name: str) -> Any:
+        if name in ("copy", "stream"):
+            self.db.attach(self)
+        return super().__getattr__(name)
+
+    def _execute(self, sql: Any, params: Any, *context: Any) -> Any:
+        execute = super()._execute  # type: ignore[misc]  # django-stubs has neither
+        return self.db.run(self, sql, lambda: execute(sql, params, *context))
+
+    def _executemany(self, sql: Any, params: Any, *context: Any) -> Any:
+        execute = super()._executemany  # type: ignore[misc]
+        return self.db.run(self, sql, lambda: execute(sql, params, *context))
+
+
+class Cursor(CursorMixin):
+    pass
+
+
+class DebugCursor(CursorMixin, CursorDebugWrapper):
+    pass

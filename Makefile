@@ -63,7 +63,8 @@ torture: export DOCKER_BOOT_KILLS ?= 15
 torture: $(VENV)/installed
 	export TORTURE_SEED=$${TORTURE_SEED:-$$(date +%s)}; echo "TORTURE_SEED=$$TORTURE_SEED"; \
 	$(VENV)/bin/pytest -rs -s --timeout 7200 tests/torture tests/devstack/test_first_boot.py \
-		tests/stack/test_choices.py::test_no_request_fails_on_a_stale_connection tests/stack/test_pgbouncer_restarts.py
+		tests/stack/test_choices.py::test_no_request_fails_on_a_stale_connection \
+		tests/stack/test_choices.py::test_no_request_fails_while_pgbouncer_is_restarted
 
 # Django's own tests through the generated project's databases, against plain Django: hours, and needs a Docker Engine. Outcomes
 # and logs stay in .test/django-suite/. usage: make django-suite [DJANGO=5.2] [ONLY="pool-transaction"] [LABELS="transactions"]

@@ -18,6 +18,7 @@ import pytest
 
 from tests.baking import CHOICES
 from tests.conftest import MakeStack
+from tests.stack.load import Load
 from tests.stack.stack import ComposeError, Stack
 from tests.waiting import eventually
 
@@ -46,6 +47,7 @@ DEFAULTS = {name: values[0] for name, values in CHOICES.items()}
 
 # Visits of four requests each after each of three faults.
 STALE_VISITS = int(os.environ.get("STALE_VISITS", "25"))
+PGBOUNCER_RESTARTS = int(os.environ.get("PGBOUNCER_RESTARTS", "1"))
 
 REPORT = (Path(__file__).parent / "in_container" / "report.py").read_text()
 
@@ -343,6 +345,16 @@ def test_no_request_fails_on_a_stale_connection(stack: Stack) -> None:
             # A synchronous commit waits for the replicas, which find their primary again within seconds.
             stack.assert_whole()
             list(clients.map(lambda number: visit(stack, number), range(STALE_VISITS)))
+
+
+def test_no_request_fails_while_pgbouncer_is_restarted(stack: Stack) -> None:
+    with Load(stack) as load:
+        load.asks(50)
+        for _ in range(PGBOUNCER_RESTARTS):
+            stack.compose("restart", "pgbouncer")
+            load.asks(50)
+    print(f"{PGBOUNCER_RESTARTS} restarts: {load.requests} requests, longest {load.longest:.1f} s")
+    assert load.failures == []
 
 
 def test_the_budget_holds_under_load(stack: Stack, answers: dict[str, str], report: dict[str, Any]) -> None:

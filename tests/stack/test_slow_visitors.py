@@ -15,9 +15,8 @@ from tests.waiting import eventually
 CHOSEN: dict[str, dict[str, str]] = {
     "gevent": {"web_worker": "gevent", "connection_strategy": "pool"},
     "asgi": {"web_worker": "asgi", "connection_strategy": "pool"},
-    "asgi, per-request, session": {"web_worker": "asgi", "connection_strategy": "per-request", "pool_mode": "session"},
 }
-# Two processes with pools of four; in session mode PgBouncer has five servers, and five more in reserve.
+# Two processes with pools of four.
 VISITORS = 20
 MOUNT = "services: { web: { volumes: ['./slow_urls.py:/app/config/urls.py:ro'] } }\n"
 
@@ -27,7 +26,6 @@ def stack(request: pytest.FixtureRequest, make_stack: MakeStack) -> Iterator[Sta
     with make_stack(replicas="0", **CHOSEN[request.param]) as stack:
         shutil.copy(Path(__file__).parent / "in_container" / "slow_urls.py", stack.project)
         (stack.project / "compose.override.yaml").write_text(MOUNT)
-        stack.edit_env(POOL_SIZE="5", RESERVE_POOL_SIZE="5")
         stack.up()
         others_are_served(stack)
         yield stack

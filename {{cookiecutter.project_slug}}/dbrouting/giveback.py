@@ -1,7 +1,8 @@
 """Gives the connections back when the view and all middleware are done, before the answer is sent: a visitor who reads
 slowly would hold them until the last byte.
 
-The body of a streaming answer runs later. It gives back what has a method `give_back()`, which knows whether that is safe.
+The body of a streaming answer runs later. It gives back what has a method `give_back()`, which knows whether that is
+safe.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -10,7 +11,6 @@ from contextvars import ContextVar
 from typing import Any, TypeGuard
 
 from asgiref.sync import sync_to_async
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.http import StreamingHttpResponse
@@ -19,7 +19,7 @@ from django.http.response import HttpResponseBase
 # Whether the body of an answer runs.
 in_body: ContextVar[bool] = ContextVar("in_body", default=False)
 
-# Those that were opened for the running request, under ASGI in the thread that ran its view.
+# Those that were opened for the running request, under ASGI in the thread that ran its view. Others were there before.
 _opened: ContextVar[list[BaseDatabaseWrapper] | None] = ContextVar("opened", default=None)
 
 
@@ -42,12 +42,13 @@ def noted() -> Iterator[list[BaseDatabaseWrapper]]:
         _opened.reset(before)
 
 
-def give_back(*, body_follows: bool) -> None:
-    """What Django does with this thread's connections when the last byte is sent. In a test's transaction they stay.
+def give_back(opened: list[BaseDatabaseWrapper], *, body_follows: bool) -> None:
+    """What Django does when the last byte is sent. In a test's transaction they stay.
 
+    :param opened: what `noted()` has told
     :param body_follows: code that may still read from a server's cursor, or rely on what is in the session
     """
-    for connection in connections.all(initialized_only=True):
+    for connection in opened:
         if not body_follows:
             if not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
@@ -55,18 +56,15 @@ def give_back(*, body_follows: bool) -> None:
             connection.give_back()
 
 
-def after(response: HttpResponseBase) -> None:
+def after(response: HttpResponseBase, opened: list[BaseDatabaseWrapper]) -> None:
     """For a view that ran in this thread."""
-    give_back(body_follows=_has_body_to_run(response))
+    give_back(opened, body_follows=_has_body_to_run(response))
     if _has_body_to_run(response):
-        _wrap(response, [])
+        _wrap(response, opened)
 
 
 async def aafter(response: HttpResponseBase, opened: list[BaseDatabaseWrapper]) -> None:
-    """For one that ran in a thread of its own.
-
-    :param opened: what `noted()` has told
-    """
+    """For one that ran in a thread of its own."""
     await _give_back_in_its_thread(opened, body_follows=_has_body_to_run(response))
     if _has_body_to_run(response):
         _wrap(response, opened)
@@ -75,7 +73,7 @@ async def aafter(response: HttpResponseBase, opened: list[BaseDatabaseWrapper]) 
 async def _give_back_in_its_thread(opened: list[BaseDatabaseWrapper], *, body_follows: bool) -> None:
     """Only if something is open: a view that asked no database has no thread, and gets none."""
     if any(connection.connection is not None for connection in opened):
-        await sync_to_async(give_back)(body_follows=body_follows)
+        await sync_to_async(give_back)(opened, body_follows=body_follows)
 
 
 def _has_body_to_run(response: HttpResponseBase) -> TypeGuard[StreamingHttpResponse]:
@@ -86,19 +84,26 @@ def _has_body_to_run(response: HttpResponseBase) -> TypeGuard[StreamingHttpRespo
 def _wrap(response: StreamingHttpResponse, opened: list[BaseDatabaseWrapper]) -> None:
     content: Any = response.streaming_content
     # What closes the user's own iterator is with the response since it was made. An asynchronous one has nothing there.
-    wrapped: Any = _async_body(content, opened) if response.is_async else _body(content)
+    wrapped: Any = _async_body(content, opened) if response.is_async else _body(content, opened)
     response.streaming_content = wrapped
 
 
-def _body(content: Iterator[bytes]) -> Iterator[bytes]:
+@contextmanager
+def _running_body(opened: list[BaseDatabaseWrapper]) -> Iterator[None]:
+    entered, before = in_body.set(True), _opened.set(opened)
+    try:
+        yield
+    finally:
+        in_body.reset(entered)
+        _opened.reset(before)
+
+
+def _body(content: Iterator[bytes], opened: list[BaseDatabaseWrapper]) -> Iterator[bytes]:
     while True:
-        entered = in_body.set(True)
-        try:
+        with _running_body(opened):
             chunk = next(content, None)
-        finally:
-            in_body.reset(entered)
         # What a transaction has used, since a single statement gives back by itself.
-        give_back(body_follows=True)
+        give_back(opened, body_follows=True)
         if chunk is None:
             return
         yield chunk
@@ -107,12 +112,8 @@ def _body(content: Iterator[bytes]) -> Iterator[bytes]:
 async def _async_body(content: AsyncIterator[bytes], opened: list[BaseDatabaseWrapper]) -> AsyncIterator[bytes]:
     try:
         while True:
-            entered, before = in_body.set(True), _opened.set(opened)
-            try:
+            with _running_body(opened):
                 chunk = await anext(content, None)
-            finally:
-                in_body.reset(entered)
-                _opened.reset(before)
             await _give_back_in_its_thread(opened, body_follows=True)
             if chunk is None:
                 return

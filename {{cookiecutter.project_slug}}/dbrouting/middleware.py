@@ -1,6 +1,6 @@
 """Gives each request its consistency context, and the visitor the token for the next one.
 
-Outermost, so that it covers what other middleware reads and writes, the session for one. Hence it is also what gives the
+Outermost, so that it covers what other middleware reads and writes, the session for one. Hence it also gives the
 connections back, when all of that is done.
 """
 
@@ -40,13 +40,13 @@ class ConsistencyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:
             return self.__acall__(request)
-        brought = _Brought(request)
-        with consistency_context(safe=request.method in SAFE_METHODS, tokens=brought.tokens) as context:
+        brought, safe = _Brought(request), request.method in SAFE_METHODS
+        with noted() as opened, consistency_context(safe=safe, tokens=brought.tokens) as context:
             response = self.get_response(request)
             assert isinstance(response, HttpResponseBase)
             if brought.needs_another(context):
                 brought.replace(context.token(), response)
-        after(response)
+        after(response, opened)
         return response
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:

@@ -41,9 +41,10 @@ def libpq_fits(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     options = settings.DATABASES["default"]["OPTIONS"]
     if "prepare_threshold" not in options or psycopg.capabilities.has_send_close_prepared():
         return []
+    version = psycopg.pq.version()
     return [
         Error(
-            f"PREPARED_STATEMENTS=on needs libpq 17, to close statements through PgBouncer: this is {psycopg.pq.version()}.",
+            f"PREPARED_STATEMENTS=on needs libpq 17, to close statements through PgBouncer: this is {version}.",
             hint="Install psycopg[binary], which brings its own, or set PREPARED_STATEMENTS=off in .env.",
             id="ops.E010",
         )

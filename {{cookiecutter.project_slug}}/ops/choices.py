@@ -1,5 +1,5 @@
-"""Which choices cannot work. Standard library only: `docker compose up` asks this before it replaces anything, by building
-the image `choices`.
+"""Which choices cannot work. Standard library only: `docker compose up` asks this before it replaces anything, by
+building the image `choices`.
 """
 
 import os

@@ -17,7 +17,8 @@ from config.backends.postgresql.base import DatabaseWrapper
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LOCK = "pg_advisory_xact_lock_shared(7)"
-INSERT = "INSERT INTO articles_article (title, slug, author_name, body, created_at) SELECT 'x', 'x', '', '', now() FROM "
+COLUMNS = "title, slug, author_name, body, created_at"
+INSERT = f"INSERT INTO articles_article ({COLUMNS}) SELECT 'x', 'x', '', '', now() FROM "
 
 
 @pytest.fixture(autouse=True)
@@ -220,9 +221,7 @@ def test_a_connection_is_waited_for(comes_soon):
 
 def test_in_psycopgs_pool_too(comes_soon):
     options = {"pool": {"min_size": 1, "max_size": 1, "timeout": 10}}
-    elsewhere = wrapper(
-        {"HOST": "127.0.0.1", "PORT": comes_soon["port"], "CONN_MAX_AGE": 0, "OPTIONS": options}
-    )
+    elsewhere = wrapper({"HOST": "127.0.0.1", "PORT": comes_soon["port"], "CONN_MAX_AGE": 0, "OPTIONS": options})
     try:
         with elsewhere.cursor() as cursor:
             cursor.execute("SELECT 1")

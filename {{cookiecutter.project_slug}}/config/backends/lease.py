@@ -1,8 +1,8 @@
 """A connection is held for as long as something runs on it, and no longer.
 
 Django gives a connection back when the last byte of an answer is sent. A visitor who reads slowly would hold it all
-that time, so dbrouting/giveback.py gives it back when the view has returned. The body of a streaming answer takes one for
-each statement, and not while it sends or sleeps.
+that time, so dbrouting/giveback.py gives it back when the view has returned. The body of a streaming answer takes one
+for each statement, and not while it sends or sleeps.
 """
 
 import re

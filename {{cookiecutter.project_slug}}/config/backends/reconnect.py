@@ -39,8 +39,8 @@ Connection = TypeVar("Connection")
 
 
 class Away:
-    """Since when nothing can be reached. Of all the process, so that a PgBouncer that is away for long does not hold up each
-    request as long.
+    """Since when nothing can be reached. One for the process, so that a PgBouncer that is away for long does not hold
+    up each request as long.
     """
 
     def __init__(self) -> None:
@@ -123,8 +123,8 @@ class ReconnectMixin(LeaseMixin):
             cause = error.__cause__
             sqlstate = getattr(cause, "sqlstate", None)
             refused = sqlstate == "08P01" and REFUSED.search(str(cause))
-            # libpq has no SQLSTATE to tell for a connection that breaks. 57P: PostgreSQL ends it. PgBouncer's others (08) say
-            # that the primary is away; who has waited for that once does not wait again.
+            # libpq has no SQLSTATE to tell for a connection that breaks. 57P: PostgreSQL ends it. The other errors of
+            # PgBouncer (08) say that the primary is away; who has waited for that once does not wait again.
             broken = connection.closed if sqlstate is None else sqlstate.startswith("57P0")
             if not refused and (not broken or SEVERAL.search(str(sql))):
                 raise
@@ -155,15 +155,16 @@ class ReconnectMixin(LeaseMixin):
         return result
 
     def _renew(self, cursor: CursorWrapper) -> None:
-        """Another connection in the place of one that has ended. Neither Django's transaction, of which nothing was sent,
-        nor its hooks notice.
+        """Another connection in the place of one that has ended. Neither Django's transaction, of which nothing was
+        sent, nor its hooks notice.
         """
         names = ("in_atomic_block", "savepoint_ids", "atomic_blocks", "needs_rollback", "run_on_commit")
         kept = {name: getattr(self, name) for name in names}
         autocommit, old = self.autocommit, cursor.cursor
         self.in_atomic_block = False
         try:
-            # Closed first: a pool does not keep it, then. Psycopg's would find its others dead one by one, each after a wait.
+            # Closed first: a pool does not keep it, then. Psycopg's would find its others dead one by one, each after a
+            # wait.
             self.connection.close()
             self.close()
             if (drain := getattr(self.pool, "drain", None)) is not None:

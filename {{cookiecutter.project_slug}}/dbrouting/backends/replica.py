@@ -132,8 +132,8 @@ class ReplicaMixin(Base):
         try:
             result, instead = self._on_primary(sql, params, many)
         except OperationalError as error:
-            # What has taken the replica's connection, a restart of PgBouncer for one, takes the primary's a moment later.
-            # atomic() has made another, if it could.
+            # What has taken the replica's connection, a restart of PgBouncer for one, takes the primary's a moment
+            # later. atomic() has made another, if it could.
             if in_a_transaction or not (getattr(error.__cause__, "sqlstate", None) or "08").startswith(AWAY):
                 raise
             result, instead = self._on_primary(sql, params, many)

@@ -9,8 +9,8 @@ from config.liveness import check, is_quiet
 
 
 class DatabaseWrapper(PreparingMixin, ReconnectMixin, base.DatabaseWrapper):
-    """Django's, with a health check that costs no round trip, and with prepared statements. It gives its connection back
-    early, and waits for a PgBouncer that is restarted.
+    """Django's, with a health check that costs no round trip, and with prepared statements. It gives its connection
+    back early, and waits for a PgBouncer that is restarted.
     """
 
     def is_usable(self) -> bool:

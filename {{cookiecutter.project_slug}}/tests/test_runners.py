@@ -13,7 +13,7 @@ SETTINGS = """
 from config.settings import *
 
 # Beside the database of the tests that are running.
-DATABASES["default"]["TEST"] = {{"NAME": "{name}"}}
+DATABASES["default"]["TEST"] = dict(NAME="{name}")
 {more}
 """
 # As on macOS and Windows, and what Python 3.14 does (forkserver) is the same to Django.

@@ -46,7 +46,7 @@ class PatientExecutor(MigrationExecutor):
         return self._patiently(migration, lambda: unapply(state.clone(), migration, fake))
 
     def record_migration(self, *migration: Any, **options: Any) -> None:
-        if self.connection.in_atomic_block:
+        if self.connection.vendor == "postgresql" and self.connection.in_atomic_block:
             # Before it is called applied: what COMMIT would refuse.
             self.connection.check_constraints()
         super().record_migration(*migration, **options)

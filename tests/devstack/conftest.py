@@ -35,7 +35,8 @@ def make_project(first_project: Path, tmp_path_factory: pytest.TempPathFactory) 
     def make(slug: str, **answers: str) -> Path:
         project = bake(tmp_path_factory.mktemp(slug), project_slug=slug, **answers)
         (project / ".venv").symlink_to(first_project / ".venv")
-        edit_env(project, WEB_PORT=str(free_port()))
+        # Tests read in a page's footer which database answered.
+        edit_env(project, WEB_PORT=str(free_port()), SHOW_QUERIES="on")
         return project
 
     return make

@@ -15,9 +15,7 @@ from tests.waiting import eventually
 
 @pytest.fixture(scope="module")
 def project(make_project: Callable[..., Path]) -> Path:
-    project = make_project("dev_site", project_name="Dev & Stack", replicas="2")
-    edit_env(project, SHOW_QUERIES="on")
-    return project
+    return make_project("dev_site", project_name="Dev & Stack", replicas="2")
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,8 @@ def test_limits_are_those_of_the_files(tmp_path: Path):
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "replica"])
-def test_the_command_shows_it_and_fails_where_it_does_not_fit(capsys):
+def test_the_command_shows_it_and_fails_where_it_does_not_fit(capsys, monkeypatch):
+    monkeypatch.setattr(settings, "REPLICAS_READ", 1)
     with mock.patch.dict(os.environ, ENV):
         call_command("budget")
     assert "2 processes x (2 databases x (4 for requests + 1 for samples) + 1 probe)" in capsys.readouterr().out

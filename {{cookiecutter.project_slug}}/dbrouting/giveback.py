@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, TypeGuard
 
 from asgiref.sync import sync_to_async
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.http import StreamingHttpResponse
@@ -45,10 +46,12 @@ def noted() -> Iterator[list[BaseDatabaseWrapper]]:
 def give_back(opened: list[BaseDatabaseWrapper], *, body_follows: bool) -> None:
     """What Django does when the last byte is sent. In a test's transaction they stay.
 
-    :param opened: what `noted()` has told
+    :param opened: what `noted()` has told; those of other threads stay with them
     :param body_follows: code that may still read from a server's cursor, or rely on what is in the session
     """
-    for connection in opened:
+    for connection in connections.all(initialized_only=True):
+        if connection not in opened:
+            continue
         if not body_follows:
             if not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()

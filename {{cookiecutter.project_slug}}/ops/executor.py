@@ -28,6 +28,8 @@ class PatientExecutor(MigrationExecutor):
     """Runs each atomic migration in one transaction together with its record. Django writes the record after it, so a
     migration that is killed between the two would be applied again.
 
+    A try that fails is rolled back. What RunPython does elsewhere, in a file or another database, happens again.
+
     A migration that says `atomic = False` runs as Django runs it: half of it cannot be taken back, and what it does
     (CREATE INDEX CONCURRENTLY) waits for others without stopping them.
 
@@ -38,12 +40,11 @@ class PatientExecutor(MigrationExecutor):
         self, state: ProjectState, migration: Migration, fake: bool = False, fake_initial: bool = False
     ) -> ProjectState:
         apply = super().apply_migration
-        # A try that fails has changed its state.
-        return self._patiently(migration, lambda: apply(state.clone(), migration, fake, fake_initial))
+        return self._patiently(migration, state, lambda state: apply(state, migration, fake, fake_initial))
 
     def unapply_migration(self, state: ProjectState, migration: Migration, fake: bool = False) -> ProjectState:
         unapply = super().unapply_migration
-        return self._patiently(migration, lambda: unapply(state.clone(), migration, fake))
+        return self._patiently(migration, state, lambda state: unapply(state, migration, fake))
 
     def record_migration(self, *migration: Any, **options: Any) -> None:
         if self.connection.vendor == "postgresql" and self.connection.in_atomic_block:
@@ -51,15 +52,18 @@ class PatientExecutor(MigrationExecutor):
             self.connection.check_constraints()
         super().record_migration(*migration, **options)
 
-    def _patiently(self, migration: Migration, run: Callable[[], ProjectState]) -> ProjectState:
+    def _patiently(
+        self, migration: Migration, state: ProjectState, run: Callable[[ProjectState], ProjectState]
+    ) -> ProjectState:
         if self.connection.vendor != "postgresql" or not migration.atomic or self.connection.in_atomic_block:
-            return run()
+            return run(state)
         for number in range(1, TRIES + 1):
             try:
                 with transaction.atomic(using=self.connection.alias):
                     with self.connection.cursor() as cursor:
                         cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT:g}s'")
-                    return run()
+                    # A try that fails has changed its state.
+                    return run(state.clone())
             except OperationalError as error:
                 if getattr(error.__cause__, "sqlstate", None) not in TAKEN:
                     raise

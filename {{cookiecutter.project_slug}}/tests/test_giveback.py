@@ -3,7 +3,9 @@
 import asyncio
 import gc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from contextvars import copy_context
 from itertools import chain
 from pathlib import Path
 
@@ -24,6 +26,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__
 
 ROWS = 2500  # more than Django fetches at once
 seen: list[object] = []
+another_thread = ThreadPoolExecutor(1)
 
 
 def held() -> bool:
@@ -79,6 +82,23 @@ def export(request):
     return StreamingHttpResponse(body())
 
 
+def procedure(request):
+    def body():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            yield "before\n"
+            cursor.callproc("pg_backend_pid")
+            seen.append(connection.connection is not None and cursor.cursor.connection is connection.connection)
+            yield "after\n"
+
+    return StreamingHttpResponse(body())
+
+
+def in_another_thread(request):
+    """As asyncio.to_thread() and sync_to_async(thread_sensitive=False) do it: with the request's context."""
+    return HttpResponse(str(another_thread.submit(copy_context().run, Article.objects.count).result()))
+
+
 def by_iterator(request):
     articles = Article.objects.order_by("id").values_list("id", flat=True).iterator(chunk_size=10)
     first = next(articles)
@@ -128,6 +148,8 @@ urlpatterns = [
     path("events", events),
     path("in-a-transaction", in_a_transaction),
     path("export", export),
+    path("procedure", procedure),
+    path("in-another-thread", in_another_thread),
     path("by-iterator", by_iterator),
     path("fails", fails),
     path("closed", closed),
@@ -171,20 +193,21 @@ def test_a_transaction_around_the_request_keeps_it(wrapper):
 
 
 def test_a_body_holds_none_when_it_sends_or_sleeps(wrapper):
+    """But in session mode, where nobody can tell what it has in its session."""
     response = Client().get("/events")
-    assert not held()
+    assert held() == wrapper.owns_session
     chunks = iter(response.streaming_content)
     assert seen == []
     for number in range(3):
         assert next(chunks) == f"{number}\n".encode()
-        assert not held()
+        assert held() == wrapper.owns_session
     assert list(chunks) == []
-    assert seen == [False] * 3
+    assert seen == [wrapper.owns_session] * 3
 
 
 def test_a_transaction_in_a_body_stays_whole(wrapper):
     assert text(Client().get("/in-a-transaction")) == "in it\nafter it\n"
-    assert seen == [1, False]
+    assert seen == [1, wrapper.owns_session]
     assert Article.objects.count() == 1
 
 
@@ -200,7 +223,6 @@ def test_a_servers_cursor_keeps_it(wrapper):
     response = Client().get("/by-iterator")
     assert held() == wrapper.owns_session
     assert len(text(response).split()) == 50
-    assert not held()
 
 
 def test_what_a_body_raises_passes_through(wrapper):
@@ -235,6 +257,19 @@ def test_what_is_in_the_session_stays_there(wrapper):
     assert held() == wrapper.owns_session
 
 
+def test_a_procedure_that_a_body_calls_has_a_connection_of_its_own(wrapper):
+    assert text(Client().get("/procedure")) == "before\nafter\n"
+    assert seen == [True]
+
+
+def test_a_connection_of_another_thread_is_left_to_it(wrapper):
+    """Django lets nobody else close it."""
+    try:
+        assert Client().get("/in-another-thread").content == b"0"
+    finally:
+        another_thread.submit(connections.close_all).result()
+
+
 def test_an_asynchronous_page_holds_none_either(wrapper):
     assert async_to_sync(AsyncClient().get)("/async-page").content == b"page"
     assert not held()
@@ -251,7 +286,8 @@ def test_an_asynchronous_body_holds_none_either(wrapper):
         response = await AsyncClient().get("/async-events")
         chunks = aiter(response.streaming_content)
         async for _ in chunks:
-            assert not held()
+            # Not by the alias: `connections` of this thread has another.
+            assert (wrapper.connection is not None) == wrapper.owns_session
 
     async_to_sync(visit)()
     assert seen == ["closed"]

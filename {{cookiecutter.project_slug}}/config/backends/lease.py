@@ -5,13 +5,10 @@ that time, so dbrouting/giveback.py gives it back when the view has returned. Th
 for each statement, and not while it sends or sleeps.
 """
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
-from psycopg import ServerCursor
 from psycopg.pq import TransactionStatus
 
 from dbrouting.giveback import in_body
@@ -21,18 +18,13 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-# What leaves nothing in the session: by the command tag, and by the functions that leave something there.
-PLAIN = re.compile(r"SELECT|INSERT|UPDATE|DELETE|MERGE|SAVEPOINT|RELEASE|ROLLBACK")
-KEPT_BY_FUNCTION = re.compile(r"advisory_|set_config", re.IGNORECASE)
-
 
 class LeaseMixin(Base):
     """Goes before a PostgreSQL wrapper."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._server_side: WeakSet[Any] = WeakSet()
-        # Something is in the session that another session does not have: a lock, a setting, LISTEN.
+        # Something may be in the session that another session does not have: a lock, a setting, a temporary table.
         self.session_used = False
 
     @property
@@ -43,14 +35,8 @@ class LeaseMixin(Base):
         return not self.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]
 
     def connect(self) -> None:
-        self.session_used = False
         super().connect()
-
-    def create_cursor(self, name: str | None = None) -> Any:
-        cursor = super().create_cursor(name)
-        if name:
-            self._server_side.add(cursor)
-        return cursor
+        self.session_used = False
 
     def make_cursor(self, cursor: Any) -> CursorWrapper:
         return Cursor(cursor, self)
@@ -61,11 +47,7 @@ class LeaseMixin(Base):
     def attach(self, cursor: CursorWrapper) -> None:
         """A cursor that was made before its connection went back must not speak on what is another's by now."""
         inner: Any = cursor.cursor
-        if (
-            not in_body.get()
-            or isinstance(inner, ServerCursor)
-            or getattr(inner, "connection", None) in (None, self.connection)
-        ):
+        if not in_body.get() or getattr(inner, "connection", None) in (None, self.connection):
             return
         self.ensure_connection()
         cursor.cursor = self.create_cursor()
@@ -74,33 +56,27 @@ class LeaseMixin(Base):
         """Each statement passes here, inside of all execute wrappers."""
         self.attach(cursor)
         result = execute()
-        if self.owns_session and not self.session_used:
-            plain = PLAIN.match(getattr(cursor.cursor, "statusmessage", None) or "")
-            self.session_used = not isinstance(cursor.cursor, ServerCursor) and bool(
-                not plain or KEPT_BY_FUNCTION.search(str(sql))
-            )
+        # By any statement: which function takes a lock, nobody can tell.
+        self.session_used = self.owns_session
         if in_body.get():
             self.give_back()
         return result
 
     def give_back(self) -> None:
-        """If nothing needs it. The rows of a cursor that is not the server's are here already.
+        """To the pool, if nothing needs it. The rows of a cursor are here already. In session mode, where they may not
+        be, and where a lock or a setting may be in the session, it stays until the answer ends.
 
-        Without a pool a connection that waits keeps nobody out, unless a server waits with it, as in session mode; the
-        next statement would pay for a login.
+        Without a pool a connection that waits keeps nobody out, and the next statement would pay for a login.
         """
-        if (self.pool or self.owns_session) and self.is_free():
-            self.close_if_unusable_or_obsolete()
-
-    def is_free(self) -> bool:
-        return (
-            self.connection is not None
+        if (
+            self.pool
+            and not self.owns_session
+            and self.connection is not None
             and self.autocommit
             and not self.in_atomic_block
-            and not self.session_used
             and self.connection.pgconn.transaction_status in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
-            and all(cursor.closed for cursor in self._server_side)
-        )
+        ):
+            self.close_if_unusable_or_obsolete()
 
 
 class CursorMixin(CursorWrapper):
@@ -109,6 +85,10 @@ class CursorMixin(CursorWrapper):
         if name in ("copy", "stream"):
             self.db.attach(self)
         return super().__getattr__(name)
+
+    def callproc(self, *args: Any, **kwargs: Any) -> Any:
+        self.db.attach(self)
+        return super().callproc(*args, **kwargs)
 
     def _execute(self, sql: Any, params: Any, *context: Any) -> Any:
         execute = super()._execute  # type: ignore[misc]  # django-stubs has neither

@@ -115,6 +115,14 @@ class Stack:
         psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database or self.slug]
         return self.exec(node, *psql, stdin=sql)
 
+    def resume_replay(self, replica: str) -> None:
+        """The replay that goes on may cancel the very statement that resumed it: it has had its effect by then."""
+        try:
+            self.psql(replica, "SELECT pg_wal_replay_resume()")
+        except ComposeError as error:
+            if "conflict with recovery" not in str(error):
+                raise
+
     def facts(self, node: str, **questions: str) -> dict[str, Any]:
         """Each question is a SQL expression; all answers come from one statement."""
         pairs = ", ".join(f"'{name}', ({sql})" for name, sql in questions.items())

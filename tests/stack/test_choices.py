@@ -245,7 +245,7 @@ def test_a_visitor_finds_their_own_comment_at_once(stack: Stack, answers: dict[s
             assert "found at once" in visitor.get(stack.url(stack.an_article()), timeout=30).text
     finally:
         for replica in replicas:
-            stack.psql(replica, "SELECT pg_wal_replay_resume()")
+            stack.resume_replay(replica)
 
 
 def test_a_replica_refuses_writes(stack: Stack) -> None:

@@ -99,7 +99,7 @@ class Attacker:
     def lag(self, replica: str) -> None:
         self.stack.psql(replica, "SELECT pg_wal_replay_pause()")
         time.sleep(self.dice.uniform(0.2, 3))
-        self.stack.psql(replica, "SELECT pg_wal_replay_resume()")
+        self.stack.resume_replay(replica)
 
     def delay(self, replica: str) -> None:
         self.stack.psql(replica, "ALTER SYSTEM SET recovery_min_apply_delay = '300ms'; SELECT pg_reload_conf()")

@@ -347,7 +347,9 @@ def test_no_request_fails_on_a_stale_connection(stack: Stack) -> None:
             list(clients.map(lambda number: visit(stack, number), range(STALE_VISITS)))
 
 
-def test_no_request_fails_while_pgbouncer_is_restarted(stack: Stack) -> None:
+def test_no_request_fails_while_pgbouncer_is_restarted(stack: Stack, answers: dict[str, str]) -> None:
+    if answers["pool_mode"] == "session":
+        pytest.skip("a request that is in the middle of its session when PgBouncer ends it may fail")
     with Load(stack) as load:
         load.asks(50)
         for _ in range(PGBOUNCER_RESTARTS):

@@ -27,6 +27,8 @@ def ours(monkeypatch):
     if not isinstance(default, reconnect.ReconnectMixin):
         pytest.skip("another engine")
     monkeypatch.setattr(reconnect, "_away", reconnect.Away())
+    # Session mode, which sends less again, has a test of its own.
+    monkeypatch.setitem(default.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
     default.close()
     yield
     default.close()

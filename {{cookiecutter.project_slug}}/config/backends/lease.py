@@ -8,7 +8,8 @@ for each statement, and not while it sends or sleeps.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
+from django.db.backends.postgresql.base import CursorDebugWrapper
+from django.db.backends.utils import CursorWrapper
 from psycopg.pq import TransactionStatus
 
 from dbrouting.giveback import in_body
@@ -104,4 +105,7 @@ class Cursor(CursorMixin):
 
 
 class DebugCursor(CursorMixin, CursorDebugWrapper):
-    pass
+    # Django's has a method for it.
+    def copy(self, *args: Any) -> Any:
+        self.db.attach(self)
+        return super().copy(*args)

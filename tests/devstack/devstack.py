@@ -140,12 +140,17 @@ def sql(project: Path, node: str, statement: str) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def write(project: Path, text: str) -> None:
-    """A row, as the site writes: as its role, by the addresses that the devstack has left for manage.py."""
+def as_the_site(project: Path) -> "psycopg.Connection[Any]":
+    """A session of the site's role on the primary, by the address that the devstack has left for manage.py."""
     address = env(project, "DATABASE_URL", ".devstack/env")
     password = (project / "secrets" / "app_password").read_text().strip()
+    return psycopg.connect(address, password=password, autocommit=True, prepare_threshold=None)
+
+
+def write(project: Path, text: str) -> None:
+    """A row, as the site writes."""
     row = "INSERT INTO articles_article (title, slug, author_name, body, created_at) VALUES (%s, %s, '', '', now())"
-    with psycopg.connect(address, password=password, autocommit=True, prepare_threshold=None) as connection:
+    with as_the_site(project) as connection:
         connection.execute(row, [text, text])
 
 

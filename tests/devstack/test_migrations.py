@@ -5,14 +5,11 @@ migrations are a user's: made by `makemigrations`, with data migrations of the f
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 
-from tests.baking import edit_env, env
-from tests.devstack.devstack import MANAGE, Devstack, devstack, manage, sql
+from tests.devstack.devstack import MANAGE, Devstack, as_the_site, devstack, manage, sql
 from tests.waiting import eventually
 
 MODELS = """
@@ -37,13 +34,6 @@ for model, name, field in (
     (Shelf, "code", models.IntegerField(db_index=True, null=True)),
 ):
     model.add_to_class(name, field)
-"""
-HEAD = """
-from django.db import migrations, models
-
-class Migration(migrations.Migration):
-    dependencies = [("shop", "{before}")]
-    operations = []
 """
 # By apps.get_model() alone; by the connection's alias; a child by its parent object.
 ROWS = """
@@ -95,6 +85,13 @@ class Migration(migrations.Migration):
     dependencies = [("shop", "0004_renamed")]
     operations = [migrations.AddField("item", "note", models.TextField(default="", db_default=""))]
 """
+INDEX = """
+from django.db import migrations, models
+
+class Migration(migrations.Migration):
+    dependencies = [("shop", "0005_wider")]
+    operations = [migrations.AddField("shelf", "code", models.IntegerField(db_index=True, null=True))]
+"""
 
 
 def new_app(project: Path) -> None:
@@ -120,13 +117,8 @@ def site(make_project: Callable[..., Path]) -> Iterator[Devstack]:
         yield stack
 
 
-@contextmanager
-def as_the_site(project: Path) -> Iterator["psycopg.Connection[tuple[int]]"]:
-    """A session of the site's role on the primary."""
-    password = (project / "secrets" / "app_password").read_text().strip()
-    address = env(project, "DATABASE_URL", ".devstack/env")
-    with psycopg.connect(address, password=password, autocommit=True, prepare_threshold=None) as connection:
-        yield connection
+def shell(project: Path, code: str) -> str:
+    return manage(project, "shell", "--verbosity=0", "-c", code)
 
 
 def test_data_migrations_of_each_form_apply_beside_a_running_site(site: Devstack) -> None:
@@ -172,14 +164,7 @@ def test_a_migration_that_waits_stops_no_visitor(site: Devstack) -> None:
 
 def test_a_migration_and_its_record_are_one_transaction(site: Devstack) -> None:
     """A migration with an index: Django by itself records it after the transaction that runs it, if at all."""
-    migration(
-        site.project,
-        "0006_index",
-        HEAD.format(before="0005_wider").replace(
-            "operations = []",
-            'operations = [migrations.AddField("shelf", "code", models.IntegerField(db_index=True, null=True))]',
-        ),
-    )
+    migration(site.project, "0006_index", INDEX)
     refuse = "CREATE RULE refused AS ON INSERT TO django_migrations WHERE new.name = '0006_index' DO INSTEAD SELECT 1/0"
     sql(site.project, "primary", refuse)
     try:
@@ -204,10 +189,13 @@ def test_a_dump_of_another_project_is_loaded(site: Devstack, tmp_path: Path) -> 
     file = tmp_path / "dump.json"
     file.write_text(json.dumps(dump))
     assert "Installed 5 object(s)" in manage(site.project, "loaddata", str(file))
-    add = "from shop.models import *; from django.contrib.auth.models import User, Group; {}"
-    next_ids = "print(User.objects.create(username='bob').pk, Group.objects.create(name='g').pk, Shelf.objects.create(name='s').pk)"
     # The site's own role, by its pool.
-    assert manage(site.project, "shell", "--verbosity=0", "-c", add.format(next_ids)).split() == ["51", "41", "61"]
+    next_ids = (
+        "from shop.models import Shelf; from django.contrib.auth.models import Group, User;"
+        "print(*(made.pk for made in (User.objects.create(username='bob'), Group.objects.create(name='g'),"
+        " Shelf.objects.create(name='s'))))"
+    )
+    assert shell(site.project, next_ids).split() == ["51", "41", "61"]
     assert sql(site.project, "primary", "SELECT user_id, group_id FROM auth_user_groups") == [(50, 40)]
 
 
@@ -216,16 +204,16 @@ def test_other_commands_of_the_owner(site: Devstack) -> None:
     cache = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "pages"}}
     settings.write_text(f"{settings.read_text()}\nCACHES = {cache}\n")
     manage(site.project, "createcachetable")
-    assert manage(site.project, "shell", "--verbosity=0", "-c", "from django.core.cache import cache; cache.set('a', 1); print(cache.get('a'))") == "1\n"  # fmt: skip
+    assert shell(site.project, "from django.core.cache import cache; cache.set('a', 1); print(cache.get('a'))") == "1\n"
     manage(site.project, "flush", "--noinput")
     assert sql(site.project, "primary", "SELECT count(*) FROM shop_item") == [(0,)]
     # What needs no owner is the site's: it goes through the pool.
-    assert manage(site.project, "shell", "--verbosity=0", "-c", "from django.db import connection; print(connection.settings_dict['USER'])") == "app\n"  # fmt: skip
+    user = "from django.db import connection; print(connection.settings_dict['USER'])"
+    assert shell(site.project, user) == "app\n"
 
 
 def test_where_only_the_sites_password_is_the_command_says_what_to_run(site: Devstack, tmp_path: Path) -> None:
     (tmp_path / "app_password").write_text("x")
-    edit_env(site.project, PRIMARY_HOST="primary")
     done = subprocess.run(
         [*MANAGE, "loaddata", "dump"], cwd=site.project, capture_output=True, text=True, env={"SECRETS_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
     )  # fmt: skip

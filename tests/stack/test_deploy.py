@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import MakeStack
 from tests.stack.load import Load
-from tests.stack.stack import Stack
+from tests.stack.stack import Stack, run
 from tests.waiting import eventually
 
 MIGRATION = """
@@ -37,17 +37,13 @@ def migration(stack: Stack, name: str, sql: str) -> Path:
     return path
 
 
-def deploy(stack: Stack) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["ops/deploy"], cwd=stack.project, capture_output=True, text=True)
-
-
 def test_what_is_refused_replaces_nothing(stack: Stack) -> None:
     """Neither by ops/deploy nor, after that, by `docker compose up`."""
     container = stack.inspect("web")["Id"]
     with Load(stack) as load:
         # Code: a migration that fails.
         broken = migration(stack, "0002_broken", "SELECT 1/0")
-        done = deploy(stack)
+        done = run("ops/deploy", cwd=stack.project, check=False)
         assert "division by zero" in done.stdout + done.stderr
         assert done.stderr.endswith("Mend what is said above, then run ops/deploy again.\n"), done.stderr
         stack.up()
@@ -55,7 +51,7 @@ def test_what_is_refused_replaces_nothing(stack: Stack) -> None:
         # A choice that cannot work.
         stack.edit_env(WEB_WORKER="gevent")
         assert "CONNECTION_STRATEGY=persistent needs lasting threads" in stack.refuses_up()
-        assert deploy(stack).returncode == 1
+        assert run("ops/deploy", cwd=stack.project, check=False).returncode == 1
         stack.edit_env(WEB_WORKER="gthread")
         load.asks(100)
     assert load.failures == []

@@ -13,6 +13,7 @@ from dbrouting.monitor import connect, monitor
 
 # Seconds. PgBouncer lets a query for a node that is away wait longer than whoever asks would.
 PATIENCE = 3.0
+# How long an answer is told again.
 FRESH = 1.0
 
 

@@ -31,7 +31,7 @@ def choices_work(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """The choices by themselves."""
     return [
         Error(problem.text, hint=problem.remedy, id=f"ops.E{problem.number:03}")
-        for problem in problems(dict(os.environ), settings.BASE_DIR)
+        for problem in problems(os.environ, settings.BASE_DIR)
     ]
 
 

@@ -55,7 +55,6 @@ class LeaseMixin(Base):
 
     def run(self, cursor: CursorWrapper, sql: Any, execute: Callable[[], Any]) -> Any:
         """Each statement passes here, inside of all execute wrappers."""
-        self.attach(cursor)
         result = execute()
         # By any statement: which function takes a lock, nobody can tell.
         self.session_used = self.owns_session
@@ -92,10 +91,12 @@ class CursorMixin(CursorWrapper):
         return super().callproc(*args, **kwargs)
 
     def _execute(self, sql: Any, params: Any, *context: Any) -> Any:
+        self.db.attach(self)
         execute = super()._execute  # type: ignore[misc]  # django-stubs has neither
         return self.db.run(self, sql, lambda: execute(sql, params, *context))
 
     def _executemany(self, sql: Any, params: Any, *context: Any) -> Any:
+        self.db.attach(self)
         execute = super()._executemany  # type: ignore[misc]
         return self.db.run(self, sql, lambda: execute(sql, params, *context))
 

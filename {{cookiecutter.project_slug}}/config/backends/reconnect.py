@@ -110,7 +110,6 @@ class ReconnectMixin(LeaseMixin):
 
     def run(self, cursor: CursorWrapper, sql: Any, execute: Callable[[], Any]) -> Any:
         run = super().run
-        self.attach(cursor)
         connection: Any = self.connection
         begun = connection is None or connection.pgconn.transaction_status != TransactionStatus.IDLE
         if begun or self.session_used:

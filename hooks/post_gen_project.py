@@ -1,8 +1,7 @@
-"""Writes the secrets and prints what was chosen. No network, no Docker; a second run (cruft, an update) changes nothing."""
+"""Writes .env and the secrets, and prints what was chosen. No network, no Docker; a second run (cruft, an update) changes nothing."""
 
 import json
 import runpy
-import stat
 from pathlib import Path
 
 # tojson escapes every apostrophe, so nothing in an answer can end this literal.
@@ -11,14 +10,6 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 CHOICES = (
     "postgres_version", "replicas", "synchronous_commit", "pool_mode", "connection_strategy", "web_worker",
 )  # fmt: skip
-
-
-def make_readable_by_containers(*directories: str) -> None:
-    """The containers' users are not the owner of these files; a umask of 077 would lock them out."""
-    for directory in directories:
-        for path in (Path(directory), *Path(directory).rglob("*")):
-            executable = stat.S_IXGRP | stat.S_IXOTH if path.stat().st_mode & stat.S_IXUSR else 0
-            path.chmod(path.stat().st_mode | stat.S_IRGRP | stat.S_IROTH | executable)
 
 
 def connections() -> list[str]:
@@ -34,7 +25,7 @@ def summary(answers: dict) -> str:
     lines += [f"  {choice:<20} {answers[choice]}" for choice in CHOICES]
     lines += ["\nConnections, at most:", *connections()]
     lines += [
-        "\nEach choice is a line of .env: edit it, then `docker compose up -d --wait`. The secrets are in secrets/, which git ignores.",
+        "\nEach choice is a line of .env: edit it, then `docker compose up -d --wait`. Git ignores .env and secrets/: after a clone, `make setup`.",
         f"\nNext:\n  cd {answers['project_slug']}",
         "  docker compose up -d --build --wait && docker compose exec web python manage.py topology",
         "  or, without Docker:  make devstack\n",
@@ -43,8 +34,7 @@ def summary(answers: dict) -> str:
 
 
 def main() -> None:
-    make_readable_by_containers("postgres", "pgbouncer")
-    runpy.run_path("ops/make_secrets.py", run_name="__main__")
+    runpy.run_path("ops/setup.py", run_name="__main__")
     print(summary(ANSWERS))
 
 

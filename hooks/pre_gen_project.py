@@ -74,11 +74,12 @@ def statement_mode_has_a_replica(answers: dict) -> None:
         )
 
 
-def synchronous_commit_has_a_replica(answers: dict) -> None:
-    if answers["synchronous_commit"] != "local" and answers["replicas"] == "0":
+def synchronous_commit_has_two_replicas(answers: dict) -> None:
+    if answers["synchronous_commit"] != "local" and answers["replicas"] in ("0", "1"):
         raise Refused(
-            f"synchronous_commit {answers['synchronous_commit']!r} with replicas '0': every COMMIT would wait for a replica "
-            "that does not exist. Answer replicas with 1 or more, or synchronous_commit with 'local'."
+            f"synchronous_commit {answers['synchronous_commit']!r} with replicas {answers['replicas']!r}: every COMMIT waits "
+            "for a replica, so all writes would wait as long as the only one is away. Answer replicas with 2 or more, or "
+            "synchronous_commit with 'local'."
         )
 
 
@@ -96,7 +97,7 @@ VALIDATORS = (
     project_slug_is_a_name,
     project_slug_is_free,
     statement_mode_has_a_replica,
-    synchronous_commit_has_a_replica,
+    synchronous_commit_has_two_replicas,
     persistent_has_threads,
 )
 

@@ -32,7 +32,7 @@ def refused(answers: dict[str, str]) -> bool:
     """Whether the template must refuse this combination. Said once more here, on purpose: it is what the hook is held to."""
     return (
         (answers["pool_mode"] == "statement" and answers["replicas"] == "0")
-        or (answers["synchronous_commit"] != "local" and answers["replicas"] == "0")
+        or (answers["synchronous_commit"] != "local" and answers["replicas"] in ("0", "1"))
         or (answers["connection_strategy"] == "persistent" and answers["web_worker"] != "gthread")
     )
 
@@ -61,11 +61,11 @@ def pairwise() -> list[dict[str, str]]:
 SELECTION = pairwise()
 
 
-def bake(directory: Path, *, hooks: bool = True, **answers: str) -> Path:
+def bake(directory: Path, *, hooks: bool = True, template: Path = TEMPLATE, **answers: str) -> Path:
     """Generates into `directory` and returns the project's path."""
     directory.mkdir(parents=True, exist_ok=True)
     made = cookiecutter(
-        str(TEMPLATE), no_input=True, output_dir=str(directory), extra_context=answers, accept_hooks=hooks,
+        str(template), no_input=True, output_dir=str(directory), extra_context=answers, accept_hooks=hooks,
         default_config=True,
     )  # fmt: skip
     return Path(made)

@@ -71,7 +71,7 @@ def slugs() -> Iterator[str]:
 def images(slugs: Iterator[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The slug whose images every stack of this process uses. No answer changes what is in them."""
     builder = Stack(tmp_path_factory.mktemp("images"), next(slugs))
-    builder.compose("build", "web", "pgbouncer")
+    builder.compose("build", "web", "pgbouncer", "primary")
     yield builder.slug
     builder.down()
 

@@ -147,7 +147,7 @@ class Bench:
     def crowd(self, rounds: int, crowds: Iterable[int] = CROWDS) -> Samples:
         """As generated, max_connections = 100: only the primary's is lowered, since a replica's must not be below it."""
         self.configure(f"max_connections = {SESSIONS}", "max_connections = 100")
-        self.stack.compose("restart", "--no-deps", "primary")
+        self.stack.compose("up", "--detach", "--build", "--wait", "--no-deps", "primary")
         # PostgreSQL alone has all of its slots for itself: no pooler keeps any.
         self.stack.compose("stop", *POOLERS)
         for host in ("primary", "pgbouncer-crowd"):

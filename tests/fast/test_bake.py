@@ -33,16 +33,16 @@ def test_answers_change_nothing_but_env(default: Path, tmp_path: Path) -> None:
     for number, answers in enumerate(SELECTION):
         files = contents(bake(tmp_path / str(number), **answers))
         assert files.keys() == usual.keys()
-        assert {path for path in files if files[path] != usual[path]} <= {".env"}, answers
-        assert files[".env"].decode() == render(PROJECT / ".env", **answers)
+        assert {path for path in files if files[path] != usual[path]} <= {".env", ".env.example"}, answers
+        assert files[".env"].decode() == render(PROJECT / ".env.example", **answers)
 
 
 def test_env_holds_what_was_answered() -> None:
-    usual, rendered = parse_env(render(PROJECT / ".env")), set()
+    usual, rendered = parse_env(render(PROJECT / ".env.example")), set()
     for answers in combinations():
         if refused(answers):
             continue
-        text = render(PROJECT / ".env", **answers)
+        text = render(PROJECT / ".env.example", **answers)
         assert not JINJA.search(text), answers
         env = parse_env(text)
         assert {name: env[name.upper()] for name in CHOICES} == answers

@@ -52,8 +52,8 @@ class Stack:
         self.port = free_port()
         # Tests read in a page's footer which database answered.
         self.edit_env(WEB_PORT=str(self.port), SHOW_QUERIES="on")
-        for service in ("web", "pgbouncer") if images else ():
-            docker("tag", f"{images}-{service}", f"{slug}-{service}")
+        for image in ("web", "pgbouncer", "postgres:18") if images else ():
+            docker("tag", f"{images}-{image}", f"{slug}-{image}")
 
     # What a person does ------------------------------------------------------------------------------------------
 
@@ -72,8 +72,11 @@ class Stack:
 
     def down(self) -> None:
         """With its volumes and images, of services in no active profile too."""
-        everything = ["--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "0"]
+        everything = ["--volumes", "--remove-orphans", "--timeout", "0"]
         self.compose("--profile", "*", "down", *everything, check=False)
+        ours = docker("image", "ls", "--filter", f"reference={self.slug}-*", "--format", "{{.Repository}}:{{.Tag}}")
+        if ours:
+            docker("image", "rm", "--force", *ours.split(), check=False)
 
     def edit_env(self, **values: str) -> None:
         edit_env(self.project, **values)
@@ -112,8 +115,10 @@ class Stack:
 
     def psql(self, node: str, sql: str, database: str | None = None) -> str:
         """As the superuser, inside the node. Rows as lines, columns separated by |."""
-        psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database or self.slug]
-        return self.exec(node, *psql, stdin=sql)
+        return self.exec(node, *self._psql(database), stdin=sql)
+
+    def _psql(self, database: str | None = None) -> list[str]:
+        return ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database or self.slug]
 
     def resume_replay(self, replica: str) -> None:
         """The replay that goes on may cancel the very statement that resumed it: it has had its effect by then."""
@@ -122,6 +127,14 @@ class Stack:
         except ComposeError as error:
             if "conflict with recovery" not in str(error):
                 raise
+
+    def drop_slot(self, name: str) -> None:
+        """While its replica holds it and comes back each second."""
+        drop = f"""
+            SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE slot_name = '{name}' AND active;
+            SELECT pg_drop_replication_slot('{name}')
+        """
+        eventually(lambda: self.attempt("primary", *self._psql(), stdin=drop).returncode == 0)
 
     def facts(self, node: str, **questions: str) -> dict[str, Any]:
         """Each question is a SQL expression; all answers come from one statement."""

@@ -40,6 +40,7 @@ CHOSEN: dict[str, dict[str, str]] = {
         "connection_strategy": "pool",
         "pool_mode": "statement",
         "postgres_version": "17",
+        "replicas": "2",
         "synchronous_commit": "on",
     },
 }

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.stack.stack import ComposeError, Stack
+from tests.stack.stack import ComposeError, Stack, run
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("the_row_survives")
@@ -59,21 +59,39 @@ def test_a_restart_of_pgbouncer_in_session_mode_does_not_wait_long_for_its_clien
         eventually(stack.ready)
 
 
-def test_another_number_of_replicas(stack: Stack) -> None:
+def test_another_number_of_replicas_leaves_the_primary_alone(stack: Stack) -> None:
+    primary = stack.inspect("primary")["Id"]
     with edited(stack, REPLICAS="2"):
         stack.up()
         stack.assert_whole(comment="survives")
         assert "replica_2" in stack.get("/readyz").text
-        stack.compose("rm", "--stop", "--force", "replica-2")
-    # Its slot is gone too: nobody would read it, and it would keep WAL.
+        refused = run("ops/remove-replica", "replica-2", cwd=stack.project, check=False)
+        assert refused.returncode == 1
+        assert "Lower REPLICAS in .env first" in refused.stderr
+    run("ops/remove-replica", "replica-2", cwd=stack.project)
+    assert "replica-2" not in stack.running()
+    # Nobody would read its slot, and it would keep WAL.
     assert stack.psql("primary", "SELECT string_agg(slot_name, ',') FROM pg_replication_slots") == "replica_1"
+    assert stack.inspect("primary")["Id"] == primary
 
 
-def test_synchronous_commit_local_releases_writes_that_wait_for_a_replica_that_is_gone(stack: Stack) -> None:
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-    with edited(stack, SYNCHRONOUS_COMMIT="on"), ThreadPoolExecutor() as visitor:
+def test_an_edit_of_the_site_leaves_the_nodes_and_pgbouncer_alone(stack: Stack) -> None:
+    others = ("primary", "replica-1", "pgbouncer")
+    before = [stack.inspect(service)["Id"] for service in others]
+    with edited(stack, LOG_LEVEL="WARNING", SITE_URL="http://localhost:8000", WEB_WORKERS="1"):
         stack.up()
+        assert stack.exec("web", "printenv", "LOG_LEVEL") == "WARNING"
+        assert [stack.inspect(service)["Id"] for service in others] == before
+
+
+def test_synchronous_commit_local_releases_writes_that_wait_for_replicas_that_are_gone(stack: Stack) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    with edited(stack, REPLICAS="2", SYNCHRONOUS_COMMIT="on"), ThreadPoolExecutor() as visitor:
+        stack.up()
+        # One replica is enough.
         stack.compose("stop", "replica-1")
+        stack.comment("waits for the other")
+        stack.compose("stop", "replica-2")
         write = "INSERT INTO articles_comment (article_id, author_name, body, created_at)"
         row = "SELECT min(id), 'x', 'waits', now() FROM articles_article"
         written = visitor.submit(
@@ -82,13 +100,53 @@ def test_synchronous_commit_local_releases_writes_that_wait_for_a_replica_that_i
         eventually(lambda: stack.psql("primary", waiting) == "1")
         assert not written.done()
         stack.edit_env(SYNCHRONOUS_COMMIT="local")
-        # With no other service named, the replica would start too, and release the write itself.
+        # With no other service named, the replicas would start too, and release the write themselves.
         stack.up("web")
-        assert "replica-1" not in stack.running()
+        assert not {"replica-1", "replica-2"} & set(stack.running())
         written.result()
         stack.comment("waits no longer")
-        # It was committed on the primary, where it waited only for the replica.
+        # It was committed on the primary, where it waited only for a replica.
         assert stack.comments("primary", "waits") == 1
+    run("ops/remove-replica", "replica-2", cwd=stack.project)
+
+
+def test_the_nodes_settings_follow_their_memory(stack: Stack) -> None:
+    with edited(stack, NODE_MEMORY="512m"):
+        stack.up()
+        for node in ("primary", "replica-1"):
+            assert stack.inspect(node)["HostConfig"]["Memory"] == 512 * 1024**2
+            assert stack.inspect(node)["HostConfig"]["ShmSize"] == 512 * 1024**2
+            assert stack.facts(
+                node, **{name: f"current_setting('{name}')" for name in ("shared_buffers", "work_mem")}
+            ) == {"shared_buffers": "128MB", "work_mem": "2MB"}
+
+
+def test_slow_statements_stay_out_of_the_log_if_env_says_so(stack: Stack) -> None:
+    sleep = "import django.db; django.db.connection.cursor().execute(\"SELECT 'a visitor', pg_sleep(0.15)\")"
+    stack.shell(sleep)
+    eventually(lambda: "SELECT 'a visitor', pg_sleep(0.15)" in stack.logs("primary"))
+    with edited(stack, LOG_SLOW_STATEMENTS="off"):
+        stack.up()
+        stack.shell(sleep)
+        assert "a visitor" not in stack.logs("primary")
+        assert "SELECT $1, pg_sleep" in stack.psql("primary", "SELECT query FROM pg_stat_statements")
+
+
+def test_postgresqls_log_holds_no_row_that_an_error_is_about(stack: Stack) -> None:
+    """Its sentence is there, for whoever looks for the cause."""
+    insert = "INSERT INTO django_session VALUES ('its key', 'what nobody may read', now())"
+    code = f'import django.db; django.db.connection.cursor().execute("{insert}")'
+    stack.shell(code)
+    for failing in (code, code.replace("now()", "NULL"), code.replace("its key", "x" * 41)):
+        with pytest.raises(ComposeError):
+            stack.shell(failing)
+    stack.psql("primary", "DELETE FROM django_session WHERE session_key = 'its key'")
+
+    def logged() -> str:
+        return stack.logs("primary")
+
+    eventually(lambda: "duplicate key value violates unique constraint" in logged() and "violates not-null" in logged())
+    assert "what nobody may read" not in logged() and "its key" not in logged()
 
 
 # Edits that cannot work -----------------------------------------------------------------------------------------------
@@ -96,7 +154,13 @@ def test_synchronous_commit_local_releases_writes_that_wait_for_a_replica_that_i
 
 @pytest.mark.parametrize(
     ("name", "value", "told"),
-    [("WEB_WORKER", "asgi", "WEB_WORKER=asgi has none"), ("WEB_WORKERS", "100", "The site may open 1100")],
+    [
+        ("WEB_WORKER", "asgi", "WEB_WORKER=asgi has none"),
+        ("WEB_WORKERS", "100", "The site may open 1100"),
+        ("SYNCHRONOUS_COMMIT", "on", "SYNCHRONOUS_COMMIT=on needs two replicas, and REPLICAS is 1"),
+        ("NODE_MEMORY", "100m", "NODE_MEMORY=100m is no size for a node"),
+        ("PRIMARY_HOST", "replica-2", "PRIMARY_HOST=replica-2 is no node that runs with REPLICAS=1"),
+    ],
 )
 def test_an_edit_that_cannot_work_replaces_nothing(stack: Stack, name: str, value: str, told: str) -> None:
     before = {service: stack.inspect(service)["Id"] for service in stack.running()}
@@ -171,4 +235,4 @@ def test_a_role_does_not_change_by_accident(stack: Stack) -> None:
     with edited(stack, PRIMARY_HOST="replica-1"):
         stack.refuses_up("primary", "replica-1")
         for node in ("primary", "replica-1"):
-            eventually(lambda node=node: "Set PRIMARY_HOST in .env again." in stack.logs(node))
+            eventually(lambda node=node: "et PRIMARY_HOST in .env to" in stack.logs(node))

@@ -21,7 +21,7 @@ def renew(stack: Stack, *names: str) -> None:
     """New values, made the way the messages and the README tell."""
     for name in names:
         (stack.project / "secrets" / name).unlink()
-    subprocess.run(["python3", "ops/make_secrets.py"], cwd=stack.project, check=True)
+    subprocess.run(["python3", "ops/setup.py"], cwd=stack.project, check=True)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_an_empty_password_file_is_told(stack: Stack, short_start_period: None) 
     stack.refuses_up("--force-recreate", "primary")
     told = stack.logs("primary")
     assert "the secret app_password is empty or has characters other than" in told
-    assert "Delete the file. Run: python ops/make_secrets.py && docker compose restart primary" in told
+    assert "Delete the file. Run: python ops/setup.py && docker compose restart primary" in told
     path.write_text(before)
     stack.compose("restart", "primary")
     stack.up()

@@ -3,6 +3,7 @@ building the image `choices`.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,11 +26,12 @@ def problems(env: Mapping[str, str], project: Path) -> Iterator[Problem]:
             "POOL_MODE=statement needs a replica: it pools only the replicas' reads, since it refuses BEGIN.",
             "Set REPLICAS to 1 or more, or POOL_MODE to transaction, in .env.",
         )
-    if commit != "local" and replicas == "0":
+    if commit != "local" and replicas in ("0", "1"):
         yield Problem(
             2,
-            f"SYNCHRONOUS_COMMIT={commit} needs a replica: a COMMIT waits for one.",
-            "Set REPLICAS to 1 or more, or SYNCHRONOUS_COMMIT to local, in .env.",
+            f"SYNCHRONOUS_COMMIT={commit} needs two replicas, and REPLICAS is {replicas}: a COMMIT waits for one of "
+            "them, so all writes would wait as long as the only one is away.",
+            "Set REPLICAS to 2 or more, or SYNCHRONOUS_COMMIT to local, in .env.",
         )
     if strategy == "persistent" and worker != "gthread":
         yield Problem(
@@ -42,6 +44,21 @@ def problems(env: Mapping[str, str], project: Path) -> Iterator[Problem]:
             4,
             f"REPLICAS={replicas}: compose.yaml has three replicas.",
             "Set REPLICAS to a number from 0 to 3 in .env.",
+        )
+    primary = env.get("PRIMARY_HOST", "primary")
+    nodes = ["primary", *(f"replica-{number}" for number in range(1, int(replicas) + 1 if replicas.isdecimal() else 1))]
+    if primary not in nodes:
+        yield Problem(
+            21,
+            f"PRIMARY_HOST={primary} is no node that runs with REPLICAS={replicas}: {', '.join(nodes)}.",
+            "Set PRIMARY_HOST to the primary, or REPLICAS so that it runs, in .env.",
+        )
+    memory = env.get("NODE_MEMORY", "1g")
+    if not re.fullmatch(r"[1-9]\d*[mMgG]", memory) or (memory[-1] in "mM" and int(memory[:-1]) < 256):
+        yield Problem(
+            22,
+            f"NODE_MEMORY={memory} is no size for a node.",
+            "Set NODE_MEMORY to 256m or more, such as 512m or 4g, in .env.",
         )
     try:
         yield from budget(env, limits_in(project)).problems()

@@ -13,11 +13,14 @@ CONFIG=${CONFIG:-/etc/pgbouncer/pgbouncer.ini}
 # usage: address VARIABLE NODE   where a node is: what devstack says, or else the container of that name
 address() { echo "${!1:-host=${FOUND[$2]:-$RUN_DIR/away} port=5432}"; }
 
+# usage: node_of NUMBER   the node behind replica_NUMBER: a promoted one has left its place to the node `primary`
+node_of() { if [ "replica-$1" = "$PRIMARY_HOST" ]; then echo primary; else echo "replica-$1"; fi; }
+
 # Finds the containers. One whose name is unknown just now keeps its address, unless another node has it by now: what is
 # meant for the primary must not reach a replica that was given its place.
 find_nodes() {
   local number node other found nodes=("$PRIMARY_HOST")
-  for ((number = 1; number <= REPLICAS; number++)); do nodes+=("replica-$number"); done
+  for ((number = 1; number <= REPLICAS; number++)); do nodes+=("$(node_of "$number")"); done
   for node in "${nodes[@]}"; do
     read -r found _ < <(getent ahostsv4 "$node") || continue
     for other in "${nodes[@]}"; do
@@ -53,7 +56,7 @@ databases() {
   echo "$DATABASE_NAME = $(address PRIMARY_ADDRESS "$PRIMARY_HOST") dbname=$DATABASE_NAME" \
     "pool_mode=$primary_mode $limit query_wait_timeout=30"
   for ((number = 1; number <= REPLICAS; number++)); do
-    echo "replica_$number = $(address "REPLICA_${number}_ADDRESS" "replica-$number") dbname=$DATABASE_NAME" \
+    echo "replica_$number = $(address "REPLICA_${number}_ADDRESS" "$(node_of "$number")") dbname=$DATABASE_NAME" \
       "pool_mode=$POOL_MODE $limit query_wait_timeout=2"
   done
 }

@@ -2,20 +2,28 @@
 # Starts one PostgreSQL node: the primary if its name is PRIMARY_HOST, otherwise a standby of it.
 #
 # Every step may be killed at any instant and is safe to run again. A data directory is made beside its place on the
-# same volume and renamed into it when it is whole, so what stands at $PGDATA is never half a cluster; and nothing
-# but the primary ever runs initdb, so an empty volume never becomes a second primary.
+# same volume and renamed into it when it is whole, so what stands at $PGDATA is never half a cluster. Only the primary
+# runs initdb, and only if no other node has data: an empty volume never becomes a second primary, nor an empty one
+# beside the data of a lost one.
 #
-# Environment: PGDATA, DATABASE_NAME, PRIMARY_HOST, REPLICAS, SYNCHRONOUS_COMMIT. The rest has defaults that fit the
-# container; `manage.py devstack` sets them for a node without one.
+# Environment: PGDATA, DATABASE_NAME, PRIMARY_HOST, SYNCHRONOUS_COMMIT, LOG_SLOW_STATEMENTS, NODE_MEMORY. The rest has
+# defaults that fit the container; `manage.py devstack` sets them for a node without one.
 set -euo pipefail
 
 CONFIG_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 NODE_NAME=${NODE_NAME:-$(hostname)}
+NODE_MEMORY=${NODE_MEMORY:-1g}
+LOG_SLOW_STATEMENTS=${LOG_SLOW_STATEMENTS:-on}
 PRIMARY_CONNINFO=${PRIMARY_CONNINFO:-host=$PRIMARY_HOST port=5432}
 export PGPORT=${PGPORT:-5432}
 export RUN_DIR=${RUN_DIR:-/var/run/postgresql}
 export SECRETS_DIR=${SECRETS_DIR:-/run/secrets}
+# Where the volumes of all nodes are, to look at.
+PEERS=${PEERS:-/peers}
 SEED=$PGDATA.seed
+
+# shellcheck source=postgres/standby.sh
+source "$CONFIG_DIR/standby.sh"
 
 fail() {
   echo "$NODE_NAME: $*" >&2
@@ -36,25 +44,31 @@ interruptible() {
 
 is_primary() { [ "$NODE_NAME" = "$PRIMARY_HOST" ]; }
 
-# replica-1 -> replica_1: a slot's name has no hyphen
-slot_name() { echo "${NODE_NAME//-/_}"; }
-
-# "replica-1","replica-2",…; empty without replicas
-standby_names() {
-  local number names=()
-  for ((number = 1; number <= REPLICAS; number++)); do names+=("\"replica-$number\""); done
-  (IFS=, && echo "${names[*]-}")
+# Any of the others: which of them are there is their own affair.
+synchronous_standby_names() {
+  if [ "$SYNCHRONOUS_COMMIT" != local ]; then echo 'ANY 1 ("primary","replica-1","replica-2","replica-3")'; fi
 }
 
-synchronous_standby_names() {
-  if [ "$SYNCHRONOUS_COMMIT" != local ] && [ "$REPLICAS" -gt 0 ]; then echo "ANY 1 ($(standby_names))"; fi
+# What follows from the node's memory. postgresql.conf is read after it, so a line there wins.
+memory_settings() {
+  local mb=${NODE_MEMORY%[mMgG]}
+  [[ $NODE_MEMORY =~ ^[1-9][0-9]*[mMgG]$ ]] || fail "NODE_MEMORY is '$NODE_MEMORY'. Give it as 512m or 4g in .env."
+  if [[ $NODE_MEMORY == *[gG] ]]; then mb=$((mb * 1024)); fi
+  # A quarter for the cache; 100 sessions sort rarely at once, and work_mem is for each sort.
+  cat <<CONF
+shared_buffers = $((mb / 4))MB
+effective_cache_size = $((mb * 5 / 8))MB
+work_mem = $((mb * 4))kB
+maintenance_work_mem = $((mb / 16))MB
+include '$CONFIG_DIR/postgresql.conf'
+CONF
 }
 
 # libpq ignores a passfile that others may read, and secrets are mounted with the host's mode: hence a copy on tmpfs.
 write_passfile() {
   local role password
   # The restart, since `up --wait` gives up on a container for as long as Docker waits with its next try.
-  local remedy="Run: python ops/make_secrets.py && docker compose restart $NODE_NAME"
+  local remedy="Run: python ops/setup.py && docker compose restart $NODE_NAME"
   umask 077
   mkdir -p "$RUN_DIR"
   : >"$RUN_DIR/pgpass"
@@ -80,12 +94,25 @@ refuse_foreign_data() {
   done
   if [ -e "$PGDATA/PG_VERSION" ]; then
     if is_primary && [ -e "$PGDATA/standby.signal" ]; then
-      fail "PRIMARY_HOST names this node, but its volume is a replica's. Set PRIMARY_HOST in .env again."
+      fail "PRIMARY_HOST names this node, but its volume is a replica's. Set PRIMARY_HOST in .env to the primary again." \
+        "To make this node the primary: ops/promote $NODE_NAME"
     fi
     if ! is_primary && [ ! -e "$PGDATA/standby.signal" ]; then
-      fail "its volume is a primary's, but PRIMARY_HOST is '$PRIMARY_HOST'. Set PRIMARY_HOST in .env again."
+      fail "its volume is a primary's, but PRIMARY_HOST is '$PRIMARY_HOST'. If that was promoted, let this node copy it:" \
+        "ops/reseed $NODE_NAME. Otherwise set PRIMARY_HOST in .env to $NODE_NAME again."
     fi
   fi
+}
+
+# Without data of its own a primary begins anew, which nobody wants whose replicas still have what it has lost.
+refuse_beside_data_of_others() {
+  local found others=()
+  for found in "$PEERS"/*/*/docker/PG_VERSION; do
+    if [ -e "$found" ]; then others+=("$(basename "${found%/*/docker/PG_VERSION}")"); fi
+  done
+  [ ${#others[@]} -eq 0 ] ||
+    fail "this volume is empty, but these nodes have data: ${others[*]}. To make one of them the primary, with its data:" \
+      "ops/promote ${others[0]}. To begin anew without it: docker compose --profile '*' down --volumes"
 }
 
 # PostgreSQL's own lock is a process id, which means nothing to another container. This one is the volume's, held as
@@ -112,23 +139,12 @@ keep_seed() {
 # The built-in C.UTF-8 locale: a libc that sorts otherwise, in a newer image, cannot break an index.
 init_primary() {
   interruptible initdb --pgdata="$SEED" --username=postgres --auth-local=peer --auth-host=scram-sha-256 \
-    --encoding=UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 --data-checksums
+    --encoding=UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 --data-checksums --no-instructions
+  # It listens to nobody until roles and database are there: whoever came before them would be refused.
+  (PGDATA=$SEED SERVER_PID=$$ "$CONFIG_DIR/bootstrap.sh"; pg_ctl --pgdata="$SEED" --mode=fast --silent stop) 9>&- &
+  interruptible postgres -D "$SEED" "${options[@]}" -c listen_addresses=
+  [ "$(cat "$RUN_DIR/bootstrap")" = ok ] || exit 1 # bootstrap.sh has said why
 }
-
-seed_standby() {
-  local wait=0
-  until interruptible pg_basebackup --pgdata="$SEED" --dbname="$(upstream)" --slot="$(slot_name)" \
-    --wal-method=stream --checkpoint=fast --no-password 2>"$RUN_DIR/pg_basebackup.log"; do
-    # The primary may not be up yet: say so once in a while, not twice a second.
-    if ((wait++ % 20 == 0)); then echo "$NODE_NAME: no base backup yet: $(tail -n 1 "$RUN_DIR/pg_basebackup.log")" >&2; fi
-    rm -rf "$SEED"
-    interruptible sleep 0.5
-  done
-  touch "$SEED/standby.signal"
-}
-
-# How a standby reaches its primary. The password comes from the passfile: never in a file of the data directory.
-upstream() { echo "$PRIMARY_CONNINFO user=replicator passfile=$RUN_DIR/pgpass application_name=$NODE_NAME"; }
 
 _main() {
   write_passfile
@@ -136,34 +152,32 @@ _main() {
   mkdir -p "$(dirname "$PGDATA")"
   lock_volume
   rm -rf "$SEED" "$RUN_DIR/bootstrap"
-  if [ ! -e "$PGDATA/PG_VERSION" ]; then
-    if is_primary; then init_primary; else seed_standby; fi
-    keep_seed
-  elif ! is_primary; then
-    # A standby that starts again may be behind what it has shown before. By now nobody's proof of that is valid any
-    # longer: dbrouting relies on one for a second (PROOF_LIFE).
-    interruptible sleep 2
-  fi
+  memory_settings >"$RUN_DIR/postgresql.conf"
 
-  local options=(
-    -D "$PGDATA"
-    -c "config_file=$CONFIG_DIR/postgresql.conf"
+  options=(
+    -c "config_file=$RUN_DIR/postgresql.conf"
     -c "hba_file=$CONFIG_DIR/pg_hba.conf"
     -c "ident_file=$RUN_DIR/pg_ident.conf"
     -c "unix_socket_directories=$RUN_DIR"
-    -c "listen_addresses=${LISTEN_ADDRESSES:-*}"
     -c "cluster_name=$NODE_NAME"
     -c "synchronous_commit=$SYNCHRONOUS_COMMIT"
     -c "synchronous_standby_names=$(synchronous_standby_names)"
   )
+  if [ "$LOG_SLOW_STATEMENTS" = off ]; then options+=(-c log_min_duration_statement=-1); fi
   if is_primary; then
+    if [ ! -e "$PGDATA/PG_VERSION" ]; then
+      refuse_beside_data_of_others
+      init_primary
+      keep_seed
+    fi
     # Waits for the server below, whose process id is this shell's. Not its child: it would take an exit for a crash.
     (SERVER_PID=$$ "$CONFIG_DIR/bootstrap.sh" 9>&- &)
   else
-    # After a crash PostgreSQL would restart within, and skip the wait above; the restart policy starts all of it.
+    follow
+    # After a crash PostgreSQL would restart within, and skip the wait in there; the restart policy starts all of it.
     options+=(-c "primary_conninfo=$(upstream)" -c "primary_slot_name=$(slot_name)" -c restart_after_crash=off)
   fi
-  exec postgres "${options[@]}"
+  exec postgres -D "$PGDATA" "${options[@]}" -c "listen_addresses=${LISTEN_ADDRESSES:-*}"
 }
 
 _main

@@ -26,8 +26,10 @@ replica() {
   ask <<'SQL'
 SELECT CASE
   WHEN NOT pg_is_in_recovery() THEN 'not in recovery: a second primary'
-  WHEN NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
-    THEN 'no WAL receiver streams: this replica''s slot is lost, or the primary is another cluster (the log says)'
+  -- One that is refused streams for an instant in each attempt.
+  WHEN NOT EXISTS (SELECT FROM pg_stat_wal_receiver JOIN pg_stat_activity USING (pid)
+                   WHERE status = 'streaming' AND backend_start < clock_timestamp() - interval '1.5 s')
+    THEN 'no WAL receiver streams: the primary refuses this replica (the log says why)'
   WHEN (SELECT pg_wal_lsn_diff(latest_end_lsn, pg_last_wal_replay_lsn()) FROM pg_stat_wal_receiver) > :max_lag
     THEN 'more than ' || pg_size_pretty(:max_lag::bigint) || ' of WAL left to replay'
   ELSE 'ok' END
@@ -36,6 +38,8 @@ SQL
 
 _main() {
   local verdict
+  # Not asked before it accepts: it would log a refusal. The server writes its state into this line.
+  [[ $(sed -n 8p "$PGDATA/postmaster.pid" 2>/dev/null) == ready* ]] || { echo "does not accept connections"; exit 1; }
   # Over TCP, as clients come. It logs in as nobody; a role that pg_hba.conf knows keeps that out of the log.
   pg_isready --quiet --host=127.0.0.1 --username=monitor --dbname="$DATABASE_NAME" || { echo "does not accept connections"; exit 1; }
   if [ "$NODE_NAME" = "$PRIMARY_HOST" ]; then verdict=$(primary); else verdict=$(replica); fi

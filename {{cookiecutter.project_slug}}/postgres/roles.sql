@@ -1,5 +1,5 @@
--- What the project needs of its PostgreSQL: roles, database, extension, rights, slots. Safe to run again at any time.
--- psql variables: database, replicas, adopt (yes: set the passwords of existing roles too).
+-- What the project needs of its PostgreSQL: roles, database, extension, rights. Safe to run again at any time.
+-- psql variables: database, adopt (yes: set the passwords of existing roles too).
 
 -- Before there is a standby, a synchronous commit would wait for ever.
 SET synchronous_commit = local;
@@ -34,19 +34,19 @@ ALTER ROLE app SET statement_timeout = '30s';
 ALTER ROLE app SET lock_timeout = '10s';
 ALTER ROLE app SET idle_in_transaction_session_timeout = '60s';
 ALTER ROLE owner SET timezone = 'UTC';
+-- An index of a large table sorts in temporary files.
+ALTER ROLE owner SET temp_file_limit = -1;
+-- Visitors' data stays out of the log: no row that an error is about, no statement that failed, no parameters. Django's
+-- exception has them.
+SELECT format('ALTER ROLE %I SET %s', role, setting)
+FROM unnest(ARRAY['app', 'owner']) AS role,
+  unnest(ARRAY['log_error_verbosity = terse', 'log_min_error_statement = panic', 'log_parameter_max_length = 0'])
+    AS setting \gexec
 
 SELECT format('CREATE DATABASE %I OWNER owner', :'database')
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') \gexec
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"database" TO app, monitor, replicator;
-
-SELECT pg_create_physical_replication_slot(name, true)
-FROM (SELECT format('replica_%s', number) AS name FROM generate_series(1, :replicas) AS number) AS wanted
-WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = name) \g /dev/null
--- A slot that nobody reads keeps WAL for its replica: those beyond REPLICAS go.
-SELECT pg_drop_replication_slot(slot_name)
-FROM pg_replication_slots
-WHERE slot_name ~ '^replica_[0-9]+$' AND substr(slot_name, 9)::int > :replicas AND NOT active \g /dev/null
 
 \connect :"database"
 SET synchronous_commit = local;

@@ -18,7 +18,7 @@ from django.test import Client
 from config import health
 from dbrouting.monitor import configured
 from ops import topology
-from ops.make_secrets import NAMES, make_secrets
+from ops.setup import NAMES, make_secrets
 
 everywhere = pytest.mark.django_db(transaction=True, databases="__all__")
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from ops.devstack import Devstack, DevstackError, free_port, stop
-from ops.make_secrets import make_secrets
+from ops.setup import make_secrets
 
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 # What .env holds where the environment does not; settings.py has read it into the environment.

@@ -344,14 +344,8 @@ class Devstack:
         return process
 
     def run(self, command: list[str], env: dict[str, str]) -> int:
-        """To its end, or to that of this; its status.
-
-        :raises DevstackError: if there is no such program
-        """
-        try:
-            process = self.spawn(command, env=env)
-        except OSError as error:
-            raise DevstackError(f"{command[0]} cannot be run: {error.strerror}.") from error
+        """To its end, or to that of this; its status."""
+        process = self.spawn(command, env=env)
         process.wait()
         self.stop(process)
         return process.returncode

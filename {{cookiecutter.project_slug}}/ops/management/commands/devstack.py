@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import sys
 from argparse import REMAINDER, ArgumentParser
@@ -55,6 +56,10 @@ class Command(BaseCommand):
             make_secrets(settings.SECRETS_DIR)
         choices = DEFAULTS | dict(os.environ)
         port = self._port(choices.get("WEB_PORT", "8000"))
+        if command[:1] == ["--"]:
+            command = command[1:]
+        if command and shutil.which(command[0]) is None:
+            raise CommandError(f"There is no program {command[0]!r} to run.")
         data = None if for_tests else DATA
         with Devstack(data, choices, secrets=settings.SECRETS_DIR, pooler=not for_tests) as stack:
             for note in stack.notes():
@@ -74,8 +79,6 @@ class Command(BaseCommand):
             if seed:
                 env["SHOW_QUERIES"] = "on"
                 self._manage(stack, env, "seed_articles")
-            if command[:1] == ["--"]:
-                command = command[1:]
             return stack.run(command, env) if command else self._serve(stack, env, port)
 
     def _manage(self, stack: Devstack, env: dict[str, str], *arguments: str) -> None:

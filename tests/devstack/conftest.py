@@ -21,7 +21,8 @@ def first_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # pytest-xdist gives each of its processes a directory below the run's.
     directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "first"
     directory.mkdir(exist_ok=True)
-    project = directory / "first_site"
+    # The longest name that is accepted.
+    project = directory / f"first_{'x' * 57}"
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not project.exists():

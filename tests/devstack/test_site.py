@@ -1,5 +1,6 @@
 """A running devstack: its pages, and other starts beside it."""
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import requests
 from selenium.webdriver.common.by import By
 
 from tests.baking import edit_env
-from tests.devstack.devstack import MANAGE, Devstack, browser, devstack, leads_on, manage, servers
+from tests.devstack.devstack import MANAGE, Devstack, browser, devstack, leads_on, manage, servers, sql
 from tests.waiting import eventually
 
 
@@ -71,10 +72,19 @@ def test_a_visitor_reads_and_comments_in_a_browser(running: Devstack) -> None:
         assert content <= window
 
 
+def test_it_says_what_the_machine_lacks(running: Devstack) -> None:
+    (names,) = sql(running.project, "primary", "SELECT array_agg(name) FROM pg_available_extensions")[0]
+    said = re.search(r"This PostgreSQL lacks what the images have: (.*?)\. If", running.output)
+    for name in ("pgcrypto", "uuid-ossp", "hstore"):
+        assert (name in names) != (name in (said[1] if said else ""))
+    pooled = "PgBouncer's pools" in running.output
+    assert pooled != ("apt-get install pgbouncer" in running.output)
+
+
 def test_a_second_start_on_the_same_data_is_refused_and_harmless(project: Path, running: Devstack) -> None:
     second = subprocess.run([*MANAGE, "devstack"], cwd=project, capture_output=True, text=True)
     assert second.returncode != 0
-    assert "Servers of another start run on" in second.stderr and "Traceback" not in second.stderr
+    assert "Another devstack runs on" in second.stderr and "Traceback" not in second.stderr
     assert_ready(running)
 
 
@@ -84,6 +94,8 @@ def test_two_stacks_leave_each_other_alone(project: Path, running: Devstack, mak
     edit_env(other, WEB_PORT=running.url.rsplit(":")[-1])
     with devstack(other) as theirs:
         assert theirs.url != running.url
+        port = running.url.rsplit(":")[-1]
+        assert f"Port {port} is not free" in theirs.output and "set WEB_PORT in .env" in theirs.output
         assert_ready(theirs)
         assert_ready(running)
     eventually(lambda: not servers(other))

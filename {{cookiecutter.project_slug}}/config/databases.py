@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -17,6 +18,11 @@ REPLICA_ENGINES = {
     PLAIN: "config.backends.replica",
     GEVENT_POOL: "config.backends.geventpool_replica",
 }
+
+# What libpq also takes from a URL's query, and where Django looks for it.
+IN_QUERY = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD", "dbname": "NAME"}
+# PostgreSQL cuts a name after this many bytes.
+NAME_LIMIT = 63
 
 # Seconds. Long against a login, 8 to 14 ms (measured, as are the figures below: docs/pooling.md of the template), short
 # against PgBouncer's server_lifetime.
@@ -62,7 +68,7 @@ def connection_settings(
     persistent with gevent or asgi is refused by the checks in ops/checks.py: their threads do not live on.
 
     :param threads: threads of a gthread worker; connections that a pool keeps.
-    :raises ValueError: for a value that is not in these tables, naming it and the remedy.
+    :raises ImproperlyConfigured: for a value that is not in these tables, naming it and the remedy.
     """
     for name, value, known in (
         ("POOL_MODE", pool_mode, POOL_MODES),
@@ -70,7 +76,7 @@ def connection_settings(
         ("WEB_WORKER", worker, WORKERS),
     ):
         if value not in known:
-            raise ValueError(f"{name} is {value!r}. Use one of {', '.join(known)} in .env.")
+            raise ImproperlyConfigured(f"{name} is {value!r}. Use one of {', '.join(known)} in .env.")
 
     gevent_pool = strategy == "pool" and worker == "gevent"
     psycopg_pool = strategy == "pool" and worker != "gevent"
@@ -102,17 +108,46 @@ def connection_settings(
     }
 
 
-def database(url: str, secrets_dir: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def parsed_url(url: str, variable: str) -> dict[str, Any]:
+    """HOST, PORT, USER, PASSWORD and NAME, wherever the URL has them: a socket's directory may be the host, encoded, or
+    stand in the query. The rest of the query is OPTIONS.
+
+    :param variable: for the message, which does not repeat the URL: it may hold a password
+    :raises ImproperlyConfigured: if it is not PostgreSQL's, or names no role or no database, and no service that would
+    """
+    remedy = f"Give {variable}=postgresql://ROLE@HOST:5432/DATABASE, in .env or the environment."
+    try:
+        ours = urlsplit(url).scheme in environ.Env.POSTGRES_FAMILY
+        found: dict[str, Any] = environ.Env.db_url_config(url) if ours else {}
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"{variable} cannot be read as a URL. In a password write / ? # @ : as %2F %3F %23 %40 %3A. {remedy}"
+        ) from None
+    if not found:
+        raise ImproperlyConfigured(f"{variable} is {'no PostgreSQL URL' if url.strip() else 'empty'}. {remedy}")
+    found["HOST"] = unquote(found["HOST"])
+    options = found.setdefault("OPTIONS", {})
+    for keyword, values in parse_qs(urlsplit(url).query).items():
+        if keyword in IN_QUERY:
+            found[IN_QUERY[keyword]] = values[-1]
+            del options[keyword]
+    for name, what in (("USER", "role"), ("NAME", "database")):
+        if not found[name] and "service" not in options:
+            raise ImproperlyConfigured(f"{variable} names no {what}. {remedy}")
+    return found
+
+
+def database(url: str, secrets_dir: Path, settings: dict[str, Any], variable: str = "DATABASE_URL") -> dict[str, Any]:
     """A DATABASES entry for one URL; its query parameters, such as sslmode, are added to OPTIONS. What the choices
     decide (CONN_MAX_AGE, health checks) stays as they decide it.
 
     A URL without a password takes it from the file `<user>_password` in `secrets_dir`, if there is one.
     """
-    parsed: dict[str, Any] = environ.Env.db_url_config(url)
+    parsed = parsed_url(url, variable)
     secret = secrets_dir / f"{parsed['USER']}_password"
     if not parsed["PASSWORD"] and secret.is_file():
         parsed["PASSWORD"] = secret.read_text().strip()
-    return {**parsed, **settings, "OPTIONS": {**settings["OPTIONS"], **parsed.get("OPTIONS", {})}}
+    return {**parsed, **settings, "OPTIONS": {**settings["OPTIONS"], **parsed["OPTIONS"]}}
 
 
 def replica_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -135,18 +170,22 @@ def replica_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def databases(
-    url: str, replica_urls: list[str], secrets_dir: Path, settings: dict[str, Any]
+    url: str, replica_urls: list[str], secrets_dir: Path, settings: dict[str, Any], variable: str = "DATABASE_URL"
 ) -> dict[str, dict[str, Any]]:
     """DATABASES: `default` is the primary, `replica`, `replica_2`, … are the replicas.
 
     Without replicas `replica` is the primary once more, so that `.using("replica")` means the same everywhere.
+
+    :param variable: where `url` is from, for a message
     """
-    entries = {"default": database(url, secrets_dir, settings)}
+    entries = {"default": database(url, secrets_dir, settings, variable)}
+    # Django's own name for it, cut so that the endings of parallel runs fit too: _gw99 is pytest-xdist's, _99 Django's.
+    entries["default"]["TEST"] = {"NAME": f"test_{entries['default']['NAME']}"[: NAME_LIMIT - len("_gw99")]}
     if not replica_urls:
-        entries["replica"] = database(url, secrets_dir, settings)
+        entries["replica"] = database(url, secrets_dir, settings, variable)
     for number, replica_url in enumerate(replica_urls, start=1):
         alias = "replica" if number == 1 else f"replica_{number}"
-        entries[alias] = database(replica_url, secrets_dir, replica_settings(settings))
+        entries[alias] = database(replica_url, secrets_dir, replica_settings(settings), "DATABASE_REPLICA_URLS")
     for alias in entries.keys() - {"default"}:
         # In tests: the database's name is the primary's test database; a replica streams that too.
         entries[alias]["TEST"] = {"MIRROR": "default"}
@@ -161,7 +200,8 @@ def owner_databases(url: str, secrets_dir: Path, command: str) -> dict[str, dict
     :raises ImproperlyConfigured: where only the site's password is, as in the web container
     """
     # One command, one connection: nothing to keep or to pool.
-    entries = databases(url, [], secrets_dir, connection_settings("session", "per-request", "gthread", threads=1))
+    alone = connection_settings("session", "per-request", "gthread", threads=1)
+    entries = databases(url, [], secrets_dir, alone, "DATABASE_OWNER_URL")
     role = entries["default"]["USER"]
     if not entries["default"]["PASSWORD"] and (secrets_dir / "app_password").is_file():
         raise ImproperlyConfigured(

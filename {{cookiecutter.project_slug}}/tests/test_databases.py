@@ -4,8 +4,10 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from config.databases import (
+    NAME_LIMIT,
     PERSISTENT_MAX_AGE,
     POOL_MODES,
     STRATEGIES,
@@ -85,7 +87,8 @@ def test_prepared_statements_need_a_connection_that_lasts():
     ],
 )
 def test_an_unknown_choice_is_named_with_its_remedy(choice, name):
-    with pytest.raises(ValueError, match=rf"{name} is '{next(iter(choice.values()))}'\. Use one of .+ in \.env"):
+    (value,) = choice.values()
+    with pytest.raises(ImproperlyConfigured, match=rf"{name} is '{value}'\. Use one of .+ in \.env"):
         settings(**choice)
 
 
@@ -107,6 +110,57 @@ def test_options_in_a_url_are_kept_and_not_shared(tmp_path: Path):
     entry = database("postgresql://app@h/db?sslmode=require", tmp_path, chosen)
     assert entry["OPTIONS"] == {**chosen["OPTIONS"], "sslmode": "require"}
     assert "sslmode" not in chosen["OPTIONS"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app@/mydb?host=/Run/post%20gres&port=5433",
+        "postgresql://app@%2FRun%2Fpost%20gres:5433/mydb",
+        "postgresql:///?host=/Run/post%20gres&port=5433&user=app&dbname=mydb",
+        # As in libpq, the query is the last word.
+        "postgresql://x@elsewhere:1/x?host=/Run/post%20gres&port=5433&user=app&dbname=mydb&password=0123",
+    ],
+)
+def test_an_address_in_any_form_of_libpqs_urls(url: str, tmp_path: Path):
+    entry = database(f"{url}&sslmode=disable" if "?" in url else f"{url}?sslmode=disable", tmp_path, settings())
+    assert (entry["HOST"], str(entry["PORT"])) == ("/Run/post gres", "5433")
+    assert (entry["USER"], entry["NAME"]) == ("app", "mydb")
+    assert entry["PASSWORD"] in ("", "0123")
+    assert entry["OPTIONS"] == {**settings()["OPTIONS"], "sslmode": "disable"}
+
+
+def test_a_service_may_name_role_and_database(tmp_path: Path):
+    assert database("postgresql:///?service=mine", tmp_path, settings())["OPTIONS"]["service"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("url", "wrong"),
+    [
+        ("", "is empty"),
+        (" ", "is empty"),
+        ("postgresql://host:5432/mydb", "names no role"),
+        ("postgresql://app:secret@host", "names no database"),
+        ("postgresql://app:secret@host/", "names no database"),
+        ("app:secret@host/mydb", "is no PostgreSQL URL"),
+        ("mysql://app:secret@host/mydb", "is no PostgreSQL URL"),
+        ("postgresql://app:sec/secret@host/mydb", "cannot be read as a URL"),
+        ("postgresql://app:secret@[host/mydb", "cannot be read as a URL"),
+    ],
+)
+def test_what_is_no_address_is_told_without_its_password(url: str, wrong: str, tmp_path: Path):
+    for given, variable in (((url, []), "DATABASE_URL"), (("postgresql://a@h/d", [url]), "DATABASE_REPLICA_URLS")):
+        with pytest.raises(ImproperlyConfigured, match=rf"^{variable} {wrong}.* Give {variable}=postgresql://") as told:
+            databases(*given, tmp_path, settings())
+        assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["mydb", "a" * NAME_LIMIT])
+def test_a_test_database_has_a_name_that_postgresql_takes(name: str, tmp_path: Path):
+    """With what parallel runs append."""
+    entry = databases(f"postgresql://app@h/{name}", [], tmp_path, settings())["default"]
+    assert len(entry["TEST"]["NAME"] + "_gw99") <= NAME_LIMIT
+    assert entry["TEST"]["NAME"] == f"test_{name}" or len(name) > NAME_LIMIT - len("test__gw99")
 
 
 def test_aliases(tmp_path: Path):

@@ -1,6 +1,7 @@
 """What the checks find: each wrong setting gives its id and no other, the right ones give none."""
 
 import itertools
+import os
 import select
 import socket
 import socketserver
@@ -22,7 +23,7 @@ from config.databases import connection_settings, replica_settings
 from dbrouting import monitor
 from dbrouting.checks import MIDDLEWARE, ROUTER, servers
 from dbrouting.monitor import configured
-from ops.devstack import free_port, not_as_root, stop, usable_pgbouncer
+from ops.devstack import PATH, free_port, not_as_root, pooler_note, stop, usable_pgbouncer
 
 CONTRIB = "django.contrib"
 SESSIONS = f"{CONTRIB}.sessions.backends"
@@ -256,7 +257,7 @@ def test_manage_py_check_stops_at_what_it_finds(one_replica):
 def pgbouncer(tmp_path: Path, eventually) -> Callable[..., AbstractContextManager[dict[str, object]]]:
     """Before the primary, in any pool mode: the project's own configuration cannot be had in the wrong one."""
     if not usable_pgbouncer():
-        pytest.skip("no PgBouncer of version 1.26 or newer on PATH")
+        pytest.skip(pooler_note(""))
     primary, port = configured["default"], free_port()
     target = f"host={primary['HOST']} port={primary['PORT']} user={primary['USER']} password={primary['PASSWORD']}"
     settings = {"listen_addr": "127.0.0.1", "listen_port": port, "unix_socket_dir": "", "auth_type": "any"}
@@ -270,7 +271,8 @@ def pgbouncer(tmp_path: Path, eventually) -> Callable[..., AbstractContextManage
         lines = [f"{name} = {value}" for name, value in {**settings, "pool_mode": pool_mode, **others}.items()]
         ini = tmp_path / "pgbouncer.ini"
         ini.write_text("\n".join(["[databases]", f"{primary['NAME']} = {target}", "[pgbouncer]", *lines, ""]))
-        process = subprocess.Popen([*not_as_root(), "pgbouncer", "--quiet", ini], start_new_session=True)
+        env = {**os.environ, "PATH": PATH}
+        process = subprocess.Popen([*not_as_root(), "pgbouncer", "--quiet", ini], env=env, start_new_session=True)
         try:
             eventually(listens)
             yield {"HOST": "127.0.0.1", "PORT": port}

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import Client
+from psycopg import OperationalError
 
 from config import health
 from dbrouting.monitor import configured
@@ -107,6 +108,47 @@ def test_a_dead_node_is_a_message_not_a_traceback(command: str):
     assert done.returncode == 1
     assert "CommandError" in done.stderr and "refused" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.django_db(transaction=True, databases=["default"])
+def test_each_connection_goes_where_djangos_does(monkeypatch):
+    """OPTIONS may name the server, and what nothing names is libpq's to know."""
+    entry = configured["default"]
+    nowhere = {**entry, "HOST": "", "PORT": ""}
+    named = {"host": entry["HOST"], "port": entry["PORT"]}
+    with mock.patch.dict(configured, {"default": {**nowhere, "OPTIONS": {**entry["OPTIONS"], **named}}}):
+        (primary,) = [node for node in topology.nodes() if node.alias == "default"]
+        assert (primary.role, topology.pgbouncer("SHOW POOLS")) == ("primary", None)
+    monkeypatch.setenv("PGHOST", str(entry["HOST"]))
+    monkeypatch.setenv("PGPORT", str(entry["PORT"]))
+    with mock.patch.dict(configured, {"default": nowhere}):
+        (primary,) = [node for node in topology.nodes() if node.alias == "default"]
+        assert (primary.role, topology.pgbouncer("SHOW POOLS")) == ("primary", None)
+        assert primary.address.startswith(f"{entry['HOST']}:{entry['PORT']}/{entry['NAME']} on ")
+
+
+def test_pgbouncers_console_is_reached_with_djangos_options():
+    """This server has no TLS."""
+    options = {**configured["default"]["OPTIONS"], "sslmode": "require"}
+    with (
+        mock.patch.dict(configured, {"default": {**configured["default"], "OPTIONS": options}}),
+        pytest.raises(OperationalError, match="SSL"),
+    ):
+        topology.pgbouncer("SHOW POOLS")
+
+
+@pytest.mark.parametrize(
+    ("command", "works"), [(["topology"], "primary"), (["check", "--database", "default"], "no issues")]
+)
+def test_a_server_that_only_libpqs_variables_name(command: list[str], works: str):
+    entry = configured["default"]
+    env = os.environ | {"PGHOST": str(entry["HOST"]), "PGPORT": str(entry["PORT"]), "PGPASSWORD": entry["PASSWORD"]}
+    env |= {"DATABASE_URL": f"postgresql://{entry['USER']}@/{entry['NAME']}", "REPLICAS": "0"}
+    # These go with a replica only.
+    env |= {"SYNCHRONOUS_COMMIT": "local", "POOL_MODE": "transaction"}
+    done = subprocess.run([sys.executable, "manage.py", *command], env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and works in done.stdout, done.stdout + done.stderr
+    assert "ops.W001" not in done.stderr
 
 
 def test_slow_statements_are_logged(db):

@@ -10,6 +10,7 @@ from unittest import mock
 import psycopg
 import pytest
 from django.conf import settings
+from django.test import RequestFactory, override_settings
 
 from ops.checks import libpq_fits
 
@@ -71,6 +72,50 @@ def test_replicas_limits_the_urls_that_are_used():
 
 def test_debug_is_off_unless_asked_for():
     assert loaded(DATABASE_URL="postgresql://u:p@h/d", DEBUG="")["DEBUG"] is False
+
+
+@pytest.mark.parametrize(
+    ("site_url", "origins", "hosts"),
+    [
+        ("http://localhost:8000/", ["http://localhost:8000"], ["localhost"]),
+        ("http://[::1]:8000", ["http://[::1]:8000"], ["[::1]"]),
+        ("http://[0:0::0:1]", ["http://[::1]"], ["[::1]"]),
+        ("https://Bücher.example", ["https://xn--bcher-kva.example"], ["xn--bcher-kva.example"]),
+        ("https://straße.example", ["https://xn--strae-oqa.example"], ["xn--strae-oqa.example"]),
+        ("HTTPS://WWW.Example.com:443", ["https://www.example.com"], ["www.example.com"]),
+        ("https://a.example, http://b:80", ["https://a.example", "http://b"], ["a.example", "b"]),
+    ],
+)
+def test_hosts_and_origins_are_those_that_browsers_send(site_url, origins, hosts):
+    found = loaded(DATABASE_URL="postgresql://u:p@h/d", SITE_URL=site_url)
+    assert found["CSRF_TRUSTED_ORIGINS"] == origins
+    assert found["SITE_URL"] == origins[0]
+    with override_settings(ALLOWED_HOSTS=found["ALLOWED_HOSTS"]):
+        for origin, host in zip(origins, hosts, strict=True):
+            assert host in found["ALLOWED_HOSTS"]
+            sent = origin.partition("//")[2]
+            assert RequestFactory(HTTP_HOST=sent).get("/").get_host() == sent
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"SITE_URL": "www.example.com"}, "SITE_URL has 'www.example.com'. Give http:// or https://"),
+        ({"SITE_URL": "https://www.example.com/shop"}, "SITE_URL has 'https://www.example.com/shop'."),
+        ({"SITE_URL": "https://a.example, b.example"}, "SITE_URL has 'b.example'."),
+        ({"SITE_URL": "https://*.example.com"}, "SITE_URL has 'https://*.example.com'."),
+        ({"SITE_URL": "http://[::g]"}, "SITE_URL has 'http://[::g]'."),
+        ({"SITE_URL": ""}, "SITE_URL has ''."),
+        ({"DATABASE_URL": ""}, "DATABASE_URL is empty. Give DATABASE_URL=postgresql://"),
+        ({"DATABASE_URL": "postgresql://h/d"}, "DATABASE_URL names no role."),
+        ({"DATABASE_AS_OWNER": "on", "DATABASE_OWNER_URL": "x"}, "DATABASE_OWNER_URL is no PostgreSQL URL."),
+        ({"POOL_MODE": "both"}, "POOL_MODE is 'both'. Use one of"),
+    ],
+)
+def test_what_cannot_be_is_one_line(wrong, says):
+    done = run("manage.py", "check", **({"DATABASE_URL": "postgresql://u:p@h/d"} | wrong))
+    assert done.returncode == 1
+    assert done.stderr.startswith(says) and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_check_deploy_is_silent_behind_https():

@@ -1,19 +1,17 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 from argparse import REMAINDER, ArgumentParser
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from ops.devstack import Devstack, DevstackError, free_port, stop
+from ops.devstack import STOP_SIGNALS, Devstack, DevstackError, free_port, why_not_free
 from ops.setup import make_secrets
 
+DATA = settings.BASE_DIR / ".devstack"
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 # What .env holds where the environment does not; settings.py has read it into the environment.
 DEFAULTS = {"POOL_SIZE": "20", "RESERVE_POOL_SIZE": "5"}
@@ -39,30 +37,34 @@ class Command(BaseCommand):
     def handle(self, *args: Any, for_tests: bool, seed: bool, command: list[str], **options: Any) -> None:
         # `docker stop` sends SIGTERM, a closed terminal SIGHUP, and a shell script's background job starts with SIGINT
         # ignored: each is to end as Ctrl-C does.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.default_int_handler)
-        data = Path(tempfile.mkdtemp(prefix="devstack-")) if for_tests else settings.BASE_DIR / ".devstack"
         try:
-            status = self._run(data, for_tests, seed, command)
+            status = self._run(for_tests, seed, command)
         except DevstackError as error:
             raise CommandError(str(error)) from error
-        except subprocess.CalledProcessError as error:
-            raise CommandError(f"{' '.join(map(str, error.cmd))} ended with {error.returncode}.") from error
         except KeyboardInterrupt:
-            self.stdout.write("\nstopped" if for_tests else f"\nstopped; the data is in {data}")
+            self.stdout.write("\nstopped" if for_tests else f"\nstopped; the data is in {DATA}")
             status = 130 if command else 0
-        finally:
-            if for_tests:
-                shutil.rmtree(data)
+        # Too late to stop anything.
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         sys.exit(status)
 
-    def _run(self, data: Path, for_tests: bool, seed: bool, command: list[str]) -> int:
+    def _run(self, for_tests: bool, seed: bool, command: list[str]) -> int:
         if settings.SECRETS_DIR == settings.BASE_DIR / "secrets":
             make_secrets(settings.SECRETS_DIR)
         choices = DEFAULTS | dict(os.environ)
+        port = self._port(choices.get("WEB_PORT", "8000"))
+        if command[:1] == ["--"]:
+            command = command[1:]
+        if command and shutil.which(command[0]) is None:
+            raise CommandError(f"There is no program {command[0]!r} to run.")
+        data = None if for_tests else DATA
         with Devstack(data, choices, secrets=settings.SECRETS_DIR, pooler=not for_tests) as stack:
-            static = data / "static"
-            env = os.environ | stack.urls("owner" if for_tests else "app") | {"STATIC_ROOT": str(static)}
+            for note in stack.notes():
+                self.stderr.write(note, self.style.WARNING)
+            env = stack.environment("owner" if for_tests else "app") | {"STATIC_ROOT": str(stack.data / "static")}
             if for_tests:
                 stack.psql("ALTER ROLE owner CREATEDB", database="postgres")
                 # By which a test makes a replica lag.
@@ -72,34 +74,40 @@ class Command(BaseCommand):
                 stack.psql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", database="template1")
                 # The test runner holds one connection for a whole test; a pool would only be in its way.
                 env |= {"CONNECTION_STRATEGY": "per-request", "SHOW_QUERIES": "on"}
-            subprocess.run([*MANAGE, "collectstatic", "--noinput", "--verbosity=0"], env=env, check=True)
-            subprocess.run([*MANAGE, "migrate", "--noinput", f"--verbosity={int(not for_tests)}"], env=env, check=True)
+            self._manage(stack, env, "collectstatic", "--noinput", "--verbosity=0")
+            self._manage(stack, env, "migrate", "--noinput", f"--verbosity={int(not for_tests)}")
             if seed:
                 env["SHOW_QUERIES"] = "on"
-                subprocess.run([*MANAGE, "seed_articles"], env=env, check=True)
-            if command[:1] == ["--"]:
-                command = command[1:]
-            if not command:
-                return self._serve(stack, env)
-            process = stack.spawn(command, env=env)
-            try:
-                return process.wait()
-            finally:
-                stop(process)
+                self._manage(stack, env, "seed_articles")
+            return stack.run(command, env) if command else self._serve(stack, env, port)
 
-    def _serve(self, stack: Devstack, env: dict[str, str]) -> int:
-        port = free_port(int(env.get("WEB_PORT", "8000")))
+    def _manage(self, stack: Devstack, env: dict[str, str], *arguments: str) -> None:
+        if status := stack.run([*MANAGE, *arguments], env):
+            raise CommandError(f"manage.py {' '.join(arguments)} ended with {status}.")
+
+    def _port(self, chosen: str) -> int:
+        if not (chosen.isdecimal() and 0 < int(chosen) < 65536):
+            raise CommandError(f"WEB_PORT is {chosen!r}. Give a number from 1 to 65535 in .env.")
+        return int(chosen)
+
+    def _serve(self, stack: Devstack, env: dict[str, str], port: int) -> int:
+        taken, chosen = why_not_free(port), port
+        if taken:
+            port = free_port()
         # By this file manage.py finds the stack, in any other terminal.
         addresses = stack.data / "env"
+        stack.temporary(addresses)
         addresses.write_text("".join(f"{name}={value}\n" for name, value in stack.urls().items() if name != "REPLICAS"))
         gunicorn = [sys.executable, "-m", "gunicorn", "--config", "config/gunicorn.conf.py"]
         site = stack.spawn(gunicorn, env=env | {"WEB_BIND": f"127.0.0.1:{port}"}, cwd=settings.BASE_DIR)
-        try:
-            subprocess.run([*MANAGE, "topology"], env=env, check=True)
-            self.stdout.write(f"\nThe site: http://localhost:{port}/    Stop it: Ctrl-C")
-            self.stdout.write("In another terminal manage.py finds this stack; rows: python manage.py seed_articles\n")
-            self.stdout.flush()
-            return site.wait()
-        finally:
-            stop(site)
-            addresses.unlink()
+        self._manage(stack, env, "topology")
+        if taken:
+            self.stderr.write(
+                f"Port {chosen} is not free ({taken}): the site listens on {port} instead. To choose one, set WEB_PORT "
+                "in .env, or stop what listens there.",
+                self.style.WARNING,
+            )
+        self.stdout.write(f"\nThe site: http://localhost:{port}/    Stop it: Ctrl-C")
+        self.stdout.write("In another terminal manage.py finds this stack; rows: python manage.py seed_articles\n")
+        self.stdout.flush()
+        return site.wait()

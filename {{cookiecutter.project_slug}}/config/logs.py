@@ -7,6 +7,7 @@ no values of rows. The records stay whole, for the handlers of an error reporter
 import copy
 import logging
 import re
+import time
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,23 @@ from pythonjsonlogger.json import JsonFormatter
 
 # SQLSTATEs, or how they begin: PostgreSQL or PgBouncer is not there (08), or is stopping or starting (57P).
 AWAY = ("08", "57P")
+
+# Of each pool of psycopg's, by its name: the monotonic time of the last attempt to connect that failed, and why it did.
+_failures: dict[str, tuple[float, str]] = {}
+# Seconds without one, after which the next is another outage.
+ANOTHER_OUTAGE = 60.0
+
+
+class PoolFilter(logging.Filter):
+    """A pool tells of each attempt to connect that fails, several in a second. The first one of an outage is shown."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not str(record.msg).startswith("error connecting in") or not isinstance(record.args, tuple):
+            return True
+        pool, now = str(record.args[0]), time.monotonic()
+        before, _ = _failures.get(pool, (float("-inf"), ""))
+        _failures[pool] = now, _first_line(record.args[1])
+        return now - before > ANOTHER_OUTAGE
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -85,12 +103,24 @@ def _away(error: BaseException | None) -> str:
     if sqlstate is not None and not sqlstate.startswith(AWAY):
         return ""
     # Django's exception does not tell. The code object decides: to ask a lazy object for its class would evaluate it.
-    aliases = [
-        f" to the database {frame.f_locals['self'].wrapper.alias!r}"
+    wrappers = [
+        frame.f_locals["self"].wrapper
         for frame, _ in traceback.walk_tb(error.__traceback__)
         if frame.f_code is DatabaseErrorWrapper.__exit__.__code__
     ]
-    return f"no connection{aliases[-1] if aliases else ''}: {(str(error).splitlines() or [''])[0]}"
+    alias = f" to the database {wrappers[-1].alias!r}" if wrappers else ""
+    why = _first_line(error)
+    if why.startswith("couldn't get a connection"):
+        # The pool's words for that it has waited.
+        pool = getattr(wrappers[-1], "pool", None) if wrappers else None
+        when, failure = _failures.get(getattr(pool, "name", ""), (float("-inf"), ""))
+        if time.monotonic() - when < ANOTHER_OUTAGE:
+            why += f" ({failure})"
+    return f"no connection{alias}: {why}"
+
+
+def _first_line(error: object) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def logging_config(log_format: str, level: str) -> dict[str, Any]:
@@ -116,6 +146,7 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
                 "format": "%(asctime)s %(levelname)s %(name)s %(process)d %(message)s",
             },
         },
+        "filters": {"pool": {"()": "config.logs.PoolFilter"}},
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": log_format}},
         "root": {"handlers": ["console"], "level": level},
         "loggers": {
@@ -125,5 +156,6 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
                 for name in ("gunicorn.error", "gunicorn.access")
             },
             **{name: {"handlers": [], "propagate": True} for name in ("django", "django.server")},
+            "psycopg.pool": {"filters": ["pool"]},
         },
     }

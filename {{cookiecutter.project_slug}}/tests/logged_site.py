@@ -1,5 +1,7 @@
 """Settings and URLs of a site whose log tests read."""
 
+from typing import Any
+
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.http import HttpResponse, JsonResponse
 from django.urls import path
@@ -8,12 +10,14 @@ from config.settings import *  # noqa: F403
 from config.settings import DATABASES
 
 ROOT_URLCONF = "tests.logged_site"
-ELSEWHERE = {"HOST": "127.0.0.1", "PORT": 1, "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": False, "OPTIONS": {}}
+# A page tells how it was asked for.
+SECURE_SSL_REDIRECT = False
+ELSEWHERE = {"HOST": "127.0.0.1", "PORT": 1, "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": False}
 
 
-def elsewhere() -> DatabaseWrapper:
+def elsewhere(**options: Any) -> DatabaseWrapper:
     """A database where nobody listens."""
-    return DatabaseWrapper({**DATABASES["default"], **ELSEWHERE, "TIME_ZONE": None}, "elsewhere")
+    return DatabaseWrapper({**DATABASES["default"], **ELSEWHERE, "TIME_ZONE": None, "OPTIONS": options}, "elsewhere")
 
 
 def probe(request):

@@ -130,8 +130,8 @@ def a_stranger_sees(stack: Devstack, title: str) -> bool:
 
 def assert_nothing_failed(stack: Devstack, until: str) -> None:
     """By the site's own log, read as far as this last request."""
-    requests.get(f"{stack.url}/livez?{until}", timeout=30)
-    stack.wait_for(rf"livez\?{until} HTTP/1.1\" (200)")
+    requests.get(f"{stack.url}/?{until}", timeout=30)
+    stack.wait_for(rf"/\?{until} HTTP/1.1\" (200)")
     assert re.findall(r'"POST /admin/articles/\S+ HTTP/1.1" 302', stack.output)
     assert re.findall(r'.+HTTP/1.1" 5\d\d.*', stack.output) == []
 

@@ -35,7 +35,7 @@ def test_it_serves_from_a_replica(running: Devstack) -> None:
     assert "primary" in running.output
     eventually(lambda: manage(running.project, "topology").count(" ms ") == 2)
     # Its workers ask the replicas before anybody visits.
-    running.wait_for(r"(replica_2: up, was unknown)")
+    running.wait_for(r"(replica_2 is up \(before: unknown\))")
 
     # A replica that has not replayed the tables yet leaves its visitors to the primary.
     def from_a_replica() -> str:

@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from config.databases import connection_settings, databases, owner_databases
 from config.logs import logging_config
+from config.proxies import trusted_proxies
 from config.site_url import site_hosts
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -164,9 +165,10 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
-# Behind TLS the proxy must set X-Forwarded-Proto, and overwrite what a client sends.
+# They are believed who visits (REMOTE_ADDR, config/wsgi.py) and whether by HTTPS (config/gunicorn.conf.py;
+# SECURE_PROXY_SSL_HEADER would believe everybody). Each must overwrite the X-Forwarded-Proto that a client sends.
+TRUSTED_PROXIES = trusted_proxies(env.str("TRUSTED_PROXIES", ""))
 if SITE_URL.startswith("https:"):
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
     SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
     SECURE_HSTS_SECONDS = number("HSTS_SECONDS", 3600)

@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 from django.core.signals import setting_changed
-from django.db import connections
+from django.db import Error, connections
 from psycopg import pq
 
 from dbrouting.conf import config
@@ -114,7 +114,9 @@ class Node:
     def suspect(self, error: Exception) -> None:
         """Out until it proves itself."""
         self.failed_at = time.monotonic()
-        self.become(State.DOWN, (str(error).strip() or type(error).__name__).splitlines()[0])
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # The driver's words alone may frighten, and more lines of them guess at causes.
+        self.become(State.DOWN, f"it cannot be reached ({said})" if isinstance(error, psycopg.Error | Error) else said)
 
     def fail(self, error: Exception) -> None:
         """It does not answer. Reads that still wait for it are told now, not when TCP gives up."""
@@ -127,7 +129,7 @@ class Node:
         before, self.state = self.state, state
         if before is not state:
             level = logging.INFO if state in (State.UP, State.HALF_OPEN) else logging.WARNING
-            logger.log(level, "%s: %s, was %s%s", self.alias, state, before, f": {why}" if why else "")
+            logger.log(level, "%s is %s (before: %s)%s", self.alias, state, before, f": {why}" if why else "")
 
     @contextmanager
     def waiting(self, descriptor: int) -> Iterator[None]:
@@ -157,7 +159,7 @@ class Primary(Node):
 
     def observe(self, sample: Sample) -> None:
         if sample.recovering:
-            self.fail(psycopg.OperationalError("it is in recovery: writes would fail"))
+            self.fail(RuntimeError("it is in recovery, so writes would fail"))
             return
         previous = self.latest
         with self._lock:
@@ -215,11 +217,11 @@ class Replica(Node):
         if sample.timeline != primary.timeline:
             return State.QUARANTINED, f"it is on timeline {sample.timeline}, the primary on {primary.timeline}"
         if self.state in (State.DOWN, State.HALF_OPEN) and self._good < PROOFS:
-            return State.HALF_OPEN, f"answers again; {PROOFS} times in a row make it up"
+            return State.HALF_OPEN, f"it answers again; {PROOFS} answers in a row make it up"
         if self.staleness() > config().MAX_STALENESS:
             if self._as_of == float("-inf") and sample.asked - self.primary.remembers_since < config().MAX_STALENESS:
-                return State.UNKNOWN, "behind where the primary was when first asked, which is not long ago"
-            return State.LAGGING, f"not proved to be within {config().MAX_STALENESS:g} s of the primary"
+                return State.UNKNOWN, "it is behind where the primary was when first asked, which is not long ago"
+            return State.LAGGING, f"it has not proved to be within {config().MAX_STALENESS:g} s of the primary"
         return State.UP, ""
 
     def staleness(self) -> float:
@@ -334,7 +336,7 @@ def ask(alias: str, connection: psycopg.Connection[Any]) -> Sample:
     wire.send_query(QUESTION)
     while wire.is_busy():
         if not readable.poll(1000 * max(0.0, deadline - time.monotonic())):
-            raise TimeoutError(f"no answer within {config().PROOF_LIFE:g} s")
+            raise TimeoutError(f"it gives no answer within {config().PROOF_LIFE:g} s")
         wire.consume_input()
     result = wire.get_result()
     while wire.get_result() is not None:

@@ -269,6 +269,7 @@ class Devstack:
         bin_dir = postgres_bin(self.choices["POSTGRES_VERSION"], self._run_dir)
         self._major_version = major_version(bin_dir)
         passed_on = ("DATABASE_NAME", "REPLICAS", "SYNCHRONOUS_COMMIT", "POOL_MODE", "POOL_SIZE", "RESERVE_POOL_SIZE")
+        passed_on += tuple(name for name in ("NODE_MEMORY", "LOG_SLOW_STATEMENTS") if name in self.choices)
         self._env = {name: self.choices[name] for name in passed_on} | {
             "PATH": f"{bin_dir}{os.pathsep}{PATH}",
             "LC_ALL": "C",
@@ -399,6 +400,7 @@ class Devstack:
             "PGPORT": str(self.ports[node]),
             "PGDATA": str(self.data / node / self._major_version / "docker"),
             "RUN_DIR": str(self._run_dir / node),
+            "PEERS": str(self.data),
         }
 
     def _pgbouncer_env(self) -> dict[str, str]:

@@ -268,8 +268,8 @@ class Devstack:
                 os.chown(directory, 65534, 65534)
         bin_dir = postgres_bin(self.choices["POSTGRES_VERSION"], self._run_dir)
         self._major_version = major_version(bin_dir)
-        passed_on = ("DATABASE_NAME", "REPLICAS", "SYNCHRONOUS_COMMIT", "POOL_MODE", "POOL_SIZE", "RESERVE_POOL_SIZE")
-        passed_on += tuple(name for name in ("NODE_MEMORY", "LOG_SLOW_STATEMENTS") if name in self.choices)
+        passed_on = ["DATABASE_NAME", "REPLICAS", "SYNCHRONOUS_COMMIT", "POOL_MODE", "POOL_SIZE", "RESERVE_POOL_SIZE"]
+        passed_on += [name for name in ("NODE_MEMORY", "LOG_SLOW_STATEMENTS") if name in self.choices]
         self._env = {name: self.choices[name] for name in passed_on} | {
             "PATH": f"{bin_dir}{os.pathsep}{PATH}",
             "LC_ALL": "C",

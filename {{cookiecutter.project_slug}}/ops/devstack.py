@@ -6,6 +6,7 @@ Everything lives in one directory, and only what this object started is ever sto
 import errno
 import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
@@ -122,10 +123,12 @@ def pooler_note(version: str) -> str:
 
 
 def free_port() -> int:
-    """One that the system chooses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Nobody listens there. It lies below the ports that systems give to outgoing connections, one of which could take it
+    before its server does.
+    """
+    while why_not_free(port := random.randrange(15_000, 32_000)):
+        pass
+    return port
 
 
 def why_not_free(port: int) -> str:

@@ -1,5 +1,6 @@
 """A database beside the primary and its replicas: what is read there is saved, deleted and related there."""
 
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,7 +35,8 @@ def legacy(
     """The alias, with the same tables: a file, or another database of the primary's server."""
     with django_db_blocker.unblock():
         primary = connections["default"].settings_dict
-        name = f"{primary['NAME']}_legacy"
+        # Not the test database's and more: that may be as long as PostgreSQL takes.
+        name = f"legacy_{secrets.token_hex(4)}"
         if request.param == "sqlite":
             file = tmp_path_factory.mktemp("legacy") / "db.sqlite3"
             entry: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": file}

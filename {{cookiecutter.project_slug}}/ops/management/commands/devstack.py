@@ -52,14 +52,14 @@ class Command(BaseCommand):
         sys.exit(status)
 
     def _run(self, for_tests: bool, seed: bool, command: list[str]) -> int:
-        if settings.SECRETS_DIR == settings.BASE_DIR / "secrets":
-            make_secrets(settings.SECRETS_DIR)
         choices = DEFAULTS | dict(os.environ)
-        port = self._port(choices.get("WEB_PORT", "8000"))
+        port = _port(choices.get("WEB_PORT", "8000"))
         if command[:1] == ["--"]:
             command = command[1:]
         if command and shutil.which(command[0]) is None:
             raise CommandError(f"There is no program {command[0]!r} to run.")
+        if settings.SECRETS_DIR == settings.BASE_DIR / "secrets":
+            make_secrets(settings.SECRETS_DIR)
         data = None if for_tests else DATA
         with Devstack(data, choices, secrets=settings.SECRETS_DIR, pooler=not for_tests) as stack:
             for note in stack.notes():
@@ -85,11 +85,6 @@ class Command(BaseCommand):
         if status := stack.run([*MANAGE, *arguments], env):
             raise CommandError(f"manage.py {' '.join(arguments)} ended with {status}.")
 
-    def _port(self, chosen: str) -> int:
-        if not (chosen.isdecimal() and 0 < int(chosen) < 65536):
-            raise CommandError(f"WEB_PORT is {chosen!r}. Give a number from 1 to 65535 in .env.")
-        return int(chosen)
-
     def _serve(self, stack: Devstack, env: dict[str, str], port: int) -> int:
         taken, chosen = why_not_free(port), port
         if taken:
@@ -111,3 +106,9 @@ class Command(BaseCommand):
         self.stdout.write("In another terminal manage.py finds this stack; rows: python manage.py seed_articles\n")
         self.stdout.flush()
         return site.wait()
+
+
+def _port(chosen: str) -> int:
+    if not (chosen.isdecimal() and 0 < int(chosen) < 65536):
+        raise CommandError(f"WEB_PORT is {chosen!r}. Give a number from 1 to 65535 in .env.")
+    return int(chosen)

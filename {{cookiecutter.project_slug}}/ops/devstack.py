@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import IO, Any
 
 from psycopg import pq
@@ -123,8 +123,8 @@ def pooler_note(version: str) -> str:
 
 
 def free_port() -> int:
-    """Nobody listens there. It lies below the ports that systems give to outgoing connections, one of which could take it
-    before its server does.
+    """Nobody listens there. It lies below the ports that systems give to outgoing connections: one of these could take
+    it before its server does.
     """
     while why_not_free(port := random.randrange(15_000, 32_000)):
         pass
@@ -143,6 +143,16 @@ def why_not_free(port: int) -> str:
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
                 return error.strerror or ""
     return ""
+
+
+def end_once(number: int, frame: FrameType | None) -> None:
+    """A signal's handler: ends this as Ctrl-C does. What comes after it is ignored, as it would end the ending.
+
+    :raises KeyboardInterrupt: always
+    """
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextmanager

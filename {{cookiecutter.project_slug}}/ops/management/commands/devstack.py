@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from ops.devstack import STOP_SIGNALS, Devstack, DevstackError, free_port, why_not_free
+from ops.devstack import STOP_SIGNALS, Devstack, DevstackError, end_once, free_port, why_not_free
 from ops.setup import make_secrets
 
 DATA = settings.BASE_DIR / ".devstack"
@@ -38,7 +38,7 @@ class Command(BaseCommand):
         # `docker stop` sends SIGTERM, a closed terminal SIGHUP, and a shell script's background job starts with SIGINT
         # ignored: each is to end as Ctrl-C does.
         for number in STOP_SIGNALS:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, end_once)
         try:
             status = self._run(for_tests, seed, command)
         except DevstackError as error:

@@ -42,7 +42,9 @@ test: test-fast test-devstack test-stack
 test-fast: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/shellcheck .ci/run tests/engine/install tests/engine/debian-mirror tests/base_images/build
+	$(VENV)/bin/shellcheck .ci/run tests/engine/install tests/engine/debian-mirror tests/base_images/build \
+		tests/base_images/postgres/docker-entrypoint.sh
+	$(VENV)/bin/hadolint tests/base_images/postgres/Dockerfile tests/base_images/python/Dockerfile
 	$(VENV)/bin/pytest -n 2 -rs tests/fast
 
 test-devstack: $(VENV)/installed

@@ -53,7 +53,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says which base images the Docker tier ran on."""
     if not any(report.nodeid.startswith("tests/stack/") for report in terminalreporter.getreports("passed")):
         return
-    labelled = docker("image", "ls", "--filter", "label=pgstack.stand-in=true", "--format", "{{.Repository}}:{{.Tag}}")
+    labelled = docker("image", "ls", "--filter", "label=pgstack.stand-in", "--format", "{{.Repository}}:{{.Tag}}")
     # What is built on a stand-in inherits its label.
     stand_ins = sorted(image for image in labelled.split() if image.startswith(("postgres:", "python:")))
     made = f"stand-ins made from Debian packages: {', '.join(stand_ins)}" if stand_ins else "the official ones"

@@ -229,7 +229,7 @@ class Stack:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(self.url(path), timeout=30)
+        return requests.get(self.url(path), timeout=90)
 
     def an_article(self) -> str:
         """The path of some article's page; made first if there is none."""
@@ -245,13 +245,13 @@ class Stack:
         with requests.Session() as visitor:
             # gunicorn closes a connection that was idle for 2 s; a request just then would fail for no fault of ours.
             visitor.headers["Connection"] = "close"
-            form = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', visitor.get(url, timeout=30).text)
+            form = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', visitor.get(url, timeout=90).text)
             assert form, "the page has no form"
             posted = visitor.post(
                 url,
                 {"csrfmiddlewaretoken": form[1], "author_name": "a visitor", "body": text},
                 allow_redirects=False,
-                timeout=30,
+                timeout=90,
             )
             assert posted.status_code == 302, posted.text[:2000]
         return visitor

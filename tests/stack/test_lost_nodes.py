@@ -70,7 +70,8 @@ def lose_slot(stack: Stack, slot: str) -> None:
 
 
 def test_a_replica_whose_wal_is_gone_copies_the_primary_anew_when_it_starts(stack: Stack) -> None:
-    stack.compose("stop", "replica-1")
+    # The other one would lose its slot, too, if it fell behind just then.
+    stack.compose("stop", "replica-1", "replica-2")
     lose_slot(stack, "replica_1")
     assert stack.get("/").status_code == 200
     stack.up()
@@ -184,6 +185,7 @@ def test_a_lost_primary_is_replaced_and_nobodys_data_goes_by_itself(module_stack
     stack.compose("stop", "replica-1")
     stack.comment("only replica-2 has it")
     eventually(lambda: stack.comments("replica-2", "only replica-2 has it") == 1)
+    made = stack.exec("replica-2", "stat", "--format", "%i", f"{VOLUME}/18/docker/PG_VERSION")
     lose_volume(stack, "primary")
     assert "primary-1 is unhealthy" in stack.refuses_up("primary")
     told = "this volume is empty, but these nodes have data: replica-1 replica-2. To make one of them the primary"
@@ -209,10 +211,14 @@ def test_a_lost_primary_is_replaced_and_nobodys_data_goes_by_itself(module_stack
     # The node that was the primary has copied it, and serves what replica-1 did.
     assert stack.psql("primary", "SELECT pg_is_in_recovery()") == "t"
     eventually(lambda: stack.get("/readyz").json()["databases"]["replica"] == "ok")
-    # replica-2 does not follow a past that is not its own.
+    # replica-2 neither follows a past that is not its own, nor copies another one over its data: PostgreSQL refuses, or the
+    # entrypoint if the new primary has removed the WAL.
     stack.compose("up", "--detach", "--no-deps", "replica-2")
-    eventually(lambda: re.search("timeline .* (not a child of|forked off)", stack.logs("replica-2")))
+    refused_by = "timeline .* (not a child of|forked off)|is of an earlier timeline than its primary 'replica-1'"
+    eventually(lambda: re.search(refused_by, stack.logs("replica-2")))
     assert stack.attempt("replica-2", HEALTH).returncode != 0
+    stack.compose("stop", "replica-2")
+    in_volume(stack, "replica-2", f"test $(stat --format %i {VOLUME}/18/docker/PG_VERSION) = {made}")
     assert ops(stack, "reseed", "replica-2").returncode == 0
 
     stack.up()

@@ -55,12 +55,14 @@ seed_standby() {
 
 # Whether the data at $PGDATA can go on from its primary as that is now:
 # follow, or without its slot no-slot; gone: not without WAL that the primary has no longer; foreign: it is of another
-# cluster; ahead: it has more than the primary; unknown: the primary does not answer, or is none.
+# cluster; ahead: it has more than the primary; parted: like gone, but on another timeline, where it may have what the
+# primary lacks; unknown: the primary does not answer, or is none.
 standing() {
   local control
   control=$(pg_controldata "$PGDATA")
   field() { sed -n "s/^$1: *//p" <<<"$control"; }
   ask --set=ON_ERROR_STOP=1 --set="mine=$(field 'Database system identifier')" --set="slot=$(slot_name)" \
+    --set="timeline=$(field "Latest checkpoint's TimeLineID")" \
     --set="checkpoint=$(field 'Latest checkpoint location')" --set="minimum=$(field 'Minimum recovery ending location')" \
     "$PRIMARY_CONNINFO user=monitor passfile=$RUN_DIR/pgpass dbname=$DATABASE_NAME connect_timeout=3" <<'SQL' || echo unknown
 SELECT CASE
@@ -70,7 +72,7 @@ SELECT CASE
   WHEN EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = :'slot' AND wal_status <> 'lost') THEN 'follow'
   -- A WAL file's name ends in its place, after eight digits of its timeline.
   WHEN substr(pg_walfile_name(reached), 9) < (SELECT min(substr(name, 9)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$')
-    THEN 'gone'
+    THEN CASE WHEN left(pg_walfile_name(pg_current_wal_lsn()), 8) = lpad(to_hex(:timeline), 8, '0') THEN 'gone' ELSE 'parted' END
   ELSE 'no-slot' END
 FROM pg_control_system(), greatest(:'checkpoint'::pg_lsn, :'minimum'::pg_lsn) AS reached
 SQL
@@ -116,6 +118,10 @@ follow() {
   ahead)
     fail "its volume holds later data than its primary '$PRIMARY_HOST', which has lost some. To make it the primary:" \
       "ops/promote $NODE_NAME. To let it copy '$PRIMARY_HOST', without that data: ops/reseed $NODE_NAME"
+    ;;
+  parted)
+    fail "its volume is of an earlier timeline than its primary '$PRIMARY_HOST', which no longer has the WAL to follow from" \
+      "there. It may hold what that lacks. To let it copy '$PRIMARY_HOST', without that data: ops/reseed $NODE_NAME"
     ;;
   gone)
     echo "$NODE_NAME: its primary no longer has the WAL that it needs. It copies the primary anew." >&2

@@ -181,6 +181,9 @@ def test_the_first_boot_makes_what_is_asked_for_and_the_second_keeps_it(tmp_path
         "POSTGRES_DB": "shop",
         "POSTGRES_PASSWORD_FILE": "/password",
         "POSTGRES_INITDB_ARGS": "--no-sync --wal-segsize=2",
+        # Directories that only root may make.
+        "POSTGRES_INITDB_WALDIR": "/srv/wal",
+        "PGDATA": "/srv/shop",
     }
     with created(NEWEST, "-c", "fsync=off", "-c", "max_connections=17", **environment) as container:
         put(container, "/docker-entrypoint-initdb.d", scripts, tmp_path)
@@ -194,6 +197,7 @@ def test_the_first_boot_makes_what_is_asked_for_and_the_second_keeps_it(tmp_path
         assert answer == "17 2MB en_US.utf8 * t"
         roles = psql(container, "SELECT rolname, rolsuper FROM pg_roles WHERE rolname !~ '^pg_'", keeper)
         assert roles == "keeper|t"
+        assert docker("exec", container, "readlink", "/srv/shop/pg_wal") == "/srv/wal"
         assert psql(container, "SELECT 1", f"{keeper} password=s3cret", from_elsewhere=True) == "1"
         refused = psql(container, "SELECT 1", f"{keeper} password=wrong", from_elsewhere=True)
         assert "password authentication failed" in refused

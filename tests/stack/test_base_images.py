@@ -19,6 +19,8 @@ POSTGRES = [
     f"postgres:{version}-trixie"
     for version in json.loads((TEMPLATE / "cookiecutter.json").read_text())["postgres_version"]
 ]
+# A first boot takes seconds, and one entrypoint serves all: the tests of it share the versions.
+NEWEST, *_, OLDEST = POSTGRES
 PYTHON = "python:3.14-slim-trixie"
 
 # Shell, which a container runs with -e -x: the trace names the line that fails.
@@ -71,24 +73,13 @@ def config(image: str) -> dict[str, Any]:
 
 
 @contextmanager
-def created(image: str, *command: str, options: tuple[str, ...] = (), **environment: str) -> Iterator[str]:
+def created(image: str, *command: str, user: str = "", **environment: str) -> Iterator[str]:
     given = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
-    container = docker("create", *options, *given, image, *command)
+    container = docker("create", "--user", user, *given, image, *command)
     try:
         yield container
     finally:
         docker("rm", "--force", "--volumes", container)
-
-
-def start(container: str) -> None:
-    """Returns when the server answers from elsewhere, which that of the first boot does not."""
-    docker("start", container)
-
-    def answers() -> bool:
-        assert docker("inspect", "--format", "{{.State.Running}}", container) == "true", logs(container)
-        return run("docker", "exec", container, "pg_isready", "--host", "127.0.0.1", check=False).returncode == 0
-
-    eventually(answers)
 
 
 def logs(container: str) -> str:
@@ -96,9 +87,31 @@ def logs(container: str) -> str:
     return done.stdout + done.stderr
 
 
-def stopped(container: str) -> int:
-    """Its exit status, once it has ended by itself."""
-    return int(docker("wait", container))
+def running(container: str) -> bool:
+    return docker("inspect", "--format", "{{.State.Running}}", container) == "true"
+
+
+def start(container: str) -> None:
+    """Returns when the server answers from elsewhere, which that of the first boot does not."""
+    docker("start", container)
+
+    def answers() -> bool:
+        assert running(container), logs(container)
+        return run("docker", "exec", container, "pg_isready", "--host", "127.0.0.1", check=False).returncode == 0
+
+    eventually(answers)
+
+
+def fails(container: str) -> str:
+    """Starts it. It must end by itself, and tell so: what it said."""
+    docker("start", container)
+    eventually(lambda: not running(container))
+    assert exit_status(container) != 0
+    return logs(container)
+
+
+def exit_status(container: str) -> int:
+    return int(docker("inspect", "--format", "{{.State.ExitCode}}", container))
 
 
 def psql(container: str, sql: str, connection: str, *, from_elsewhere: bool = False) -> str:
@@ -109,10 +122,10 @@ def psql(container: str, sql: str, connection: str, *, from_elsewhere: bool = Fa
     return done.stdout.strip() or done.stderr
 
 
-def put(container: str, directory: str, files: dict[str, tuple[int, str | bytes]], tmp_path: Path) -> None:
-    for name, (mode, text) in files.items():
+def put(container: str, directory: str, files: dict[str, tuple[int, bytes]], tmp_path: Path) -> None:
+    for name, (mode, content) in files.items():
         path = tmp_path / name
-        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        path.write_bytes(content)
         path.chmod(mode)
         docker("cp", str(path), f"{container}:{directory}/{name}")
 
@@ -145,28 +158,37 @@ def test_what_is_in_python() -> None:
     run_in(PYTHON, DEBIAN_SLIM + IN_PYTHON)
 
 
-@pytest.mark.parametrize("image", POSTGRES)
-def test_the_first_boot_makes_what_is_asked_for_and_the_second_keeps_it(image: str, tmp_path: Path) -> None:
-    insert = 'psql --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" --command "INSERT INTO came VALUES'
-    scripts: dict[str, tuple[int, str | bytes]] = {
-        "a.sql": (0o644, "CREATE TABLE came (what text); INSERT INTO came VALUES (current_user)"),
+def test_the_first_boot_makes_what_is_asked_for_and_the_second_keeps_it(tmp_path: Path) -> None:
+    d = """#!/bin/sh -e
+    for what in "$SOURCED" "$(id -un)"; do
+      echo "INSERT INTO came VALUES ('$what')" | psql --username "$POSTGRES_USER" --dbname "$POSTGRES_DB"
+    done
+    """
+    scripts = {
+        "a.sql": (0o644, b"CREATE TABLE came (what text); INSERT INTO came VALUES (current_user)"),
         # After a.sql in the order of en_US.utf8, before it in that of C.
-        "B.sql.gz": (0o644, gzip.compress(b"INSERT INTO came VALUES ('compressed')")),
-        "c.sh": (0o644, "echo $an_unset_variable; export SOURCED=sourced"),
-        "d.sh": (0o755, f"#!/bin/sh -e\n{insert} ('$SOURCED'), ('$(id -un)'), ('<' || current_setting('listen_addresses') || '>')\""),
-        "e.txt": (0o644, "This is no SQL."),
-    }  # fmt: skip
-    came = "keeper compressed sourced postgres <>".split()
+        "B.sql.gz": (
+            0o644,
+            gzip.compress(b"INSERT INTO came VALUES ('<' || current_setting('listen_addresses') || '>')"),
+        ),
+        "c.sh": (0o644, b"echo $an_unset_variable; export SOURCED=sourced"),
+        "d.sh": (0o755, d.encode()),
+        "e.txt": (0o644, b"This is no SQL."),
+    }
+    came = ["keeper", "<>", "sourced", "postgres"]
     environment = {
         "POSTGRES_USER": "keeper",
         "POSTGRES_DB": "shop",
         "POSTGRES_PASSWORD_FILE": "/password",
         "POSTGRES_INITDB_ARGS": "--no-sync --wal-segsize=2",
+        # Directories that only root may make.
+        "POSTGRES_INITDB_WALDIR": "/srv/wal",
+        "PGDATA": "/srv/shop",
     }
-    with created(image, "-c", "fsync=off", "-c", "max_connections=17", **environment) as container:
+    with created(NEWEST, "-c", "fsync=off", "-c", "max_connections=17", **environment) as container:
         put(container, "/docker-entrypoint-initdb.d", scripts, tmp_path)
         # Only root may read it.
-        put(container, "", {"password": (0o600, "s3cret\n")}, tmp_path)
+        put(container, "", {"password": (0o600, b"s3cret\n")}, tmp_path)
         start(container)
         keeper = "user=keeper dbname=shop"
         asked = ["max_connections", "wal_segment_size", "lc_messages", "listen_addresses"]
@@ -175,12 +197,13 @@ def test_the_first_boot_makes_what_is_asked_for_and_the_second_keeps_it(image: s
         assert answer == "17 2MB en_US.utf8 * t"
         roles = psql(container, "SELECT rolname, rolsuper FROM pg_roles WHERE rolname !~ '^pg_'", keeper)
         assert roles == "keeper|t"
+        assert docker("exec", container, "readlink", "/srv/shop/pg_wal") == "/srv/wal"
         assert psql(container, "SELECT 1", f"{keeper} password=s3cret", from_elsewhere=True) == "1"
         refused = psql(container, "SELECT 1", f"{keeper} password=wrong", from_elsewhere=True)
         assert "password authentication failed" in refused
 
         docker("stop", container)
-        assert stopped(container) == 0
+        assert exit_status(container) == 0
         # A script that ran again would end it.
         start(container)
         assert psql(container, "SELECT what FROM came", keeper).splitlines() == came
@@ -188,25 +211,28 @@ def test_the_first_boot_makes_what_is_asked_for_and_the_second_keeps_it(image: s
 
 def test_it_runs_as_uid_999_and_without_a_password_if_everybody_is_trusted() -> None:
     environment = {"POSTGRES_HOST_AUTH_METHOD": "trust", "POSTGRES_INITDB_ARGS": "--no-sync"}
-    with created(POSTGRES[0], "-c", "fsync=off", options=("--user", "999:999"), **environment) as container:
+    with created(OLDEST, "-c", "fsync=off", user="999:999", **environment) as container:
         start(container)
         assert psql(container, "SELECT current_database()", "user=postgres", from_elsewhere=True) == "postgres"
 
 
 def test_an_empty_password_is_refused_and_leaves_no_cluster() -> None:
-    with created(POSTGRES[0], POSTGRES_PASSWORD="") as container:
-        docker("start", container)
-        assert stopped(container) != 0
-        assert "POSTGRES_PASSWORD" in logs(container)
+    with created(NEWEST, POSTGRES_PASSWORD="") as container:
+        assert "POSTGRES_PASSWORD" in fails(container)
         nothing = 'test ! -e "$PGDATA/PG_VERSION"'
-        run("docker", "run", "--rm", "--volumes-from", container, POSTGRES[0], "bash", "-c", nothing)
+        run("docker", "run", "--rm", "--volumes-from", container, NEWEST, "bash", "-c", nothing)
 
 
-def test_a_script_that_fails_ends_the_first_boot(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("script", "content", "said"),
+    [
+        ("fails.sql", b"SELECT 1 / 0", "division by zero"),
+        ("cut.sql.gz", gzip.compress(b"SELECT 1;")[:-1], "unexpected end of file"),
+    ],
+    ids=["sql", "sql.gz"],
+)
+def test_a_script_that_fails_ends_the_first_boot(script: str, content: bytes, said: str, tmp_path: Path) -> None:
     environment = {"POSTGRES_PASSWORD": "s3cret", "POSTGRES_INITDB_ARGS": "--no-sync"}
-    with created(POSTGRES[0], "-c", "fsync=off", **environment) as container:
-        fails = {"fails.sql.gz": (0o644, gzip.compress(b"SELECT 1 / 0"))}
-        put(container, "/docker-entrypoint-initdb.d", fails, tmp_path)
-        docker("start", container)
-        assert stopped(container) != 0
-        assert "division by zero" in logs(container)
+    with created(NEWEST, "-c", "fsync=off", **environment) as container:
+        put(container, "/docker-entrypoint-initdb.d", {script: (0o644, content)}, tmp_path)
+        assert said in fails(container)

@@ -72,7 +72,7 @@ SELECT CASE
   WHEN EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = :'slot' AND wal_status <> 'lost') THEN 'follow'
   -- A WAL file's name ends in its place, after eight digits of its timeline.
   WHEN substr(pg_walfile_name(reached), 9) < (SELECT min(substr(name, 9)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$')
-    THEN CASE WHEN left(pg_walfile_name(pg_current_wal_lsn()), 8) = lpad(to_hex(:timeline), 8, '0') THEN 'gone' ELSE 'parted' END
+    THEN CASE WHEN left(pg_walfile_name(pg_current_wal_lsn()), 8) = upper(lpad(to_hex(:timeline), 8, '0')) THEN 'gone' ELSE 'parted' END
   ELSE 'no-slot' END
 FROM pg_control_system(), greatest(:'checkpoint'::pg_lsn, :'minimum'::pg_lsn) AS reached
 SQL

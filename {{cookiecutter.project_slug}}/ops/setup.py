@@ -26,7 +26,7 @@ def make_secrets(directory: Path = PROJECT / "secrets") -> list[str]:
         if path.is_file() and path.stat().st_size:
             continue
         # URL-safe: it stands in a URL, a passfile and PgBouncer's user list without escaping. 384 bits.
-        _write(path, f"{secrets.token_urlsafe(48)}\n", 0o644)
+        _write(path, f"{secrets.token_urlsafe(48)}\n")
         made.append(name)
     return made
 
@@ -39,7 +39,7 @@ def make_env(project: Path = PROJECT) -> str:
     example, path = project / ".env.example", project / ".env"
     text = example.read_text(encoding="utf-8")
     if not path.is_file():
-        _write(path, text, 0o644)
+        _write(path, text)
         return ".env made: a copy of .env.example"
     lacking = sorted(_choices(text) - _choices(path.read_text(encoding="utf-8")))
     if lacking:
@@ -51,11 +51,11 @@ def _choices(text: str) -> set[str]:
     return set(re.findall(r"^(\w+)=", text, flags=re.MULTILINE))
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def _write(path: Path, text: str) -> None:
     """Beside it, and renamed: a run that dies half-way leaves no half a file. With \\n at each end, on Windows too."""
     unfinished = path.with_name(f".{path.name.lstrip('.')}.unfinished")
     unfinished.write_text(text, encoding="utf-8", newline="\n")
-    unfinished.chmod(mode)
+    unfinished.chmod(0o644)
     os.replace(unfinished, path)
 
 

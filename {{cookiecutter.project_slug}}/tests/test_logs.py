@@ -295,12 +295,16 @@ WORKERS = pytest.mark.parametrize("worker", ["gthread", "gevent", "asgi"])
 def test_the_log_of_the_site(start, worker):
     site = start(worker)
     assert site.get("/livez")[0] == site.get("/readyz")[0] == 200
+    # A server answers before it logs, and another thread may take the next request: each waits for its line.
     assert site.get("/readyz?status=503")[0] == 503
+    site.wait_for(r"GET /readyz\?.*\n")
     visits = {"X-Forwarded-For": "192.0.2.66, 203.0.113.9, 10.1.2.3", "X-Forwarded-Proto": "https"}
     assert json.loads(site.get("/who", visits)[1]) == ["203.0.113.9", "https", "/who"]
+    site.wait_for(r"203\.0\.113\.9 .*GET /who .*\n")
     # What the proxy passes on from a visitor, and does not set.
     sent = {"SCRIPT_NAME": "/elsewhere", "X-Forwarded-Ssl": "on"}
     assert json.loads(site.get("/who", sent)[1]) == ["127.0.0.1", "http", "/who"]
+    site.wait_for(r"127\.0\.0\.1 .*GET /who .*\n")
     assert site.get("/away", visits)[0] == 500
     site.wait_for(r"GET /away .*\n")
     found = [line.split(" ", 2)[2] for line in site.lines()]

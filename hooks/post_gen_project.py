@@ -25,7 +25,7 @@ def summary(answers: dict) -> str:
     lines += [f"  {choice:<20} {answers[choice]}" for choice in CHOICES]
     lines += ["\nConnections, at most:", *connections()]
     lines += [
-        "\nEach choice is a line of .env: edit it, then `docker compose up -d --wait`. Git ignores .env and secrets/: after a clone, `make setup`.",
+        "\nEach choice is a line of .env: edit it, then `ops/deploy`. Git ignores .env and secrets/: after a clone, `make setup`.",
         f"\nNext:\n  cd {answers['project_slug']}",
         "  docker compose up -d --build --wait && docker compose exec web python manage.py topology",
         "  or, without Docker:  make devstack\n",

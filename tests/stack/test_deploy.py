@@ -1,6 +1,7 @@
 """A developer puts new code into effect while visitors ask for pages."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from tests.conftest import MakeStack
 from tests.stack.load import Load
-from tests.stack.stack import Stack, run
+from tests.stack.stack import Stack, docker, run
 from tests.waiting import eventually
 
 MIGRATION = """
@@ -85,3 +86,18 @@ def test_a_dump_is_loaded_by_one_command(stack: Stack) -> None:
     refused = stack.attempt("web", "python", "manage.py", "loaddata", "--format=json", "-", stdin=dump)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "docker compose run --rm migrate python manage.py loaddata" in refused.stderr
+
+
+def test_a_new_replica_copies_first_and_the_site_stops_before_pgbouncer(stack: Stack) -> None:
+    """The other way round the site's last requests would wait for a PgBouncer that waits for Compose."""
+    of_ours = ["--filter", "type=container", "--filter", f"label=com.docker.compose.project={stack.slug}"]
+    each = '{{.Action}} {{index .Actor.Attributes "com.docker.compose.service"}}'
+    began = time.time()
+    stack.edit_env(REPLICAS="2", POOL_MODE="session")
+    run("ops/deploy", cwd=stack.project)
+    events = docker(
+        "events", "--since", f"{began}", "--until", f"{time.time()}", *of_ours, "--format", each
+    ).splitlines()
+    order = ["health_status: healthy replica-2", "die web", "kill pgbouncer", "start web"]
+    assert sorted(order, key=events.index) == order, events
+    stack.assert_whole()

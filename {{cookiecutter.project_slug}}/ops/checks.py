@@ -125,7 +125,7 @@ def _pooler(alias: str, default_mode: str) -> list[CheckMessage]:
     return [
         Error(
             f"PgBouncer pools {alias} with {variable}={has[variable]}, and .env says {wanted[variable]}.",
-            hint="docker compose up -d --wait: it takes the choices when it starts.",
+            hint="Run ops/deploy: PgBouncer takes the choices when it starts.",
             id="ops.E011",
         )
         for variable in wanted

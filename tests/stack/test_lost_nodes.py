@@ -69,6 +69,33 @@ def lose_slot(stack: Stack, slot: str) -> None:
     stack.psql("primary", "ALTER SYSTEM RESET max_slot_wal_keep_size; SELECT pg_reload_conf()")
 
 
+def test_a_replica_whose_attempts_to_stream_fail_is_at_no_time_healthy(stack: Stack) -> None:
+    """The primary accepts each attempt, and ends it at once: it has removed the WAL that the replica asks for."""
+    stack.psql("primary", "ALTER ROLE replicator NOLOGIN")
+    stack.drop_slot("replica_1")
+    stack.psql("primary", "SELECT pg_create_physical_replication_slot('replica_1')")
+    oldest = "SELECT min(substr(name, 9)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'"
+    before = stack.psql("primary", oldest)
+    write = "SELECT pg_logical_emit_message(false, '', 'x'); SELECT pg_switch_wal(); CHECKPOINT"
+    for _ in range(3):
+        stack.psql("primary", write)
+    assert stack.psql("primary", oldest) > before
+    # Or there would be one attempt a second.
+    stack.psql("replica-1", "ALTER SYSTEM SET wal_retrieve_retry_interval = '1ms'; SELECT pg_reload_conf()")
+    stack.psql("primary", "ALTER ROLE replicator LOGIN")
+    eventually(lambda: "requested WAL segment" in stack.logs("replica-1"))
+    healthy = stack.exec(
+        "replica-1", "bash", "-c", f"for i in {{1..100}}; do {HEALTH} >/dev/null && echo yes; done; true"
+    )
+    assert healthy == ""
+    # The slot says "reserved", and it is for WAL that is gone.
+    assert (
+        stack.psql("primary", "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'replica_1'") == "reserved"
+    )
+    stack.compose("stop", "replica-1")
+    stack.up()
+
+
 def test_a_replica_whose_wal_is_gone_copies_the_primary_anew_when_it_starts(stack: Stack) -> None:
     # The other one would lose its slot, too, if it fell behind just then.
     stack.compose("stop", "replica-1", "replica-2")

@@ -69,12 +69,15 @@ SELECT CASE
   WHEN system_identifier <> :mine THEN 'foreign'
   WHEN pg_is_in_recovery() THEN 'unknown'
   WHEN pg_current_wal_lsn() < reached THEN 'ahead'
-  WHEN EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = :'slot' AND wal_status <> 'lost') THEN 'follow'
-  -- A WAL file's name ends in its place, after eight digits of its timeline.
-  WHEN substr(pg_walfile_name(reached), 9) < (SELECT min(substr(name, 9)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$')
+  -- A slot that somebody has made may ask for WAL that is gone: its wal_status goes by distance alone.
+  WHEN EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = :'slot' AND wal_status <> 'lost'
+               AND substr(pg_walfile_name(restart_lsn + 1), 9) >= oldest) THEN 'follow'
+  WHEN substr(pg_walfile_name(reached), 9) < oldest
     THEN CASE WHEN left(pg_walfile_name(pg_current_wal_lsn()), 8) = upper(lpad(to_hex(:timeline), 8, '0')) THEN 'gone' ELSE 'parted' END
   ELSE 'no-slot' END
-FROM pg_control_system(), greatest(:'checkpoint'::pg_lsn, :'minimum'::pg_lsn) AS reached
+FROM pg_control_system(), greatest(:'checkpoint'::pg_lsn, :'minimum'::pg_lsn) AS reached,
+  -- A WAL file's name ends in its place, after eight digits of its timeline.
+  (SELECT min(substr(name, 9)) AS oldest FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$') AS wal
 SQL
 }
 

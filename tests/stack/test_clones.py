@@ -1,5 +1,6 @@
 """A clone starts by the two commands that its README names."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -22,5 +23,6 @@ def test_a_clone_starts(make_stack: MakeStack, tmp_path: Path, autocrlf: bool, u
         stack.port = free_port()
         stack.edit_env(WEB_PORT=str(stack.port), SHOW_QUERIES="on")
         stack.up("--build")
+        assert re.findall(".*(?:FATAL|ERROR|WARNING|pg_ctl).*", stack.logs("primary")) == [], "of a first boot"
         stack.an_article()
         eventually(lambda: 'class="database replica"' in stack.get("/").text)

@@ -47,6 +47,20 @@ def test_a_killed_primary_comes_back_with_its_data(stack: Stack) -> None:
     stack.up()
 
 
+def test_a_node_that_was_frozen_does_not_tell_of_an_attack(stack: Stack) -> None:
+    """It reads at once what PgBouncer had sent before it gave up."""
+
+    def given_up() -> int:
+        return stack.logs("pgbouncer").count("connect timeout")
+
+    before = given_up()
+    with stack.paused("replica-1"):
+        eventually(lambda: given_up() > before)
+    stack.recovers("replica-1")
+    eventually(stack.ready)
+    assert "man-in-the-middle" not in stack.logs("replica-1")
+
+
 def test_a_process_that_a_health_check_leaves_behind_does_not_restart_postgresql(stack: Stack) -> None:
     """A process without a parent goes to process 1. PostgreSQL in that place takes its end for the crash of a backend."""
     for node in ("primary", "replica-1"):

@@ -141,7 +141,7 @@ init_primary() {
   interruptible initdb --pgdata="$SEED" --username=postgres --auth-local=peer --auth-host=scram-sha-256 \
     --encoding=UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 --data-checksums --no-instructions
   # It listens to nobody until roles and database are there: whoever came before them would be refused.
-  (PGDATA=$SEED SERVER_PID=$$ "$CONFIG_DIR/bootstrap.sh"; pg_ctl --pgdata="$SEED" --mode=fast --silent stop) 9>&- &
+  (PGDATA=$SEED SERVER_PID=$$ "$CONFIG_DIR/bootstrap.sh"; pg_ctl --pgdata="$SEED" --mode=fast --no-wait --silent stop) 9>&- &
   interruptible postgres -D "$SEED" "${options[@]}" -c listen_addresses=
   [ "$(cat "$RUN_DIR/bootstrap")" = ok ] || exit 1 # bootstrap.sh has said why
 }

@@ -13,10 +13,12 @@ from tests.stack.stack import Stack
 from tests.waiting import eventually
 
 CHOSEN: dict[str, dict[str, str]] = {
+    "gthread": {},
+    "gthread, pool": {"connection_strategy": "pool"},
     "gevent": {"web_worker": "gevent", "connection_strategy": "pool"},
     "asgi": {"web_worker": "asgi", "connection_strategy": "pool"},
 }
-# Two processes with pools of four.
+# Two processes with pools, or threads, of four.
 VISITORS = 20
 MOUNT = "services: { web: { volumes: ['./slow_urls.py:/app/config/urls.py:ro'] } }\n"
 

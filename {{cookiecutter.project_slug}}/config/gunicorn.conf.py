@@ -15,10 +15,11 @@ bind = env.str("WEB_BIND", "0.0.0.0:8000")
 worker_class = env.str("WEB_WORKER", "gthread")
 workers = env.int("WEB_WORKERS", 2)
 if worker_class == "gthread":
+    worker_class = "config.threads.Worker"
     # The asgi worker warns of it.
     threads = env.int("WEB_THREADS", 4)
-# Requests that a gevent worker serves at once (an asgi worker: config/asgi.py). Without a pool each may hold a
-# connection to each database: workers x this x databases is to stay below PgBouncer's max_client_conn.
+# Visitors that a worker serves at once (an asgi worker: config/asgi.py). Without a pool each may hold a connection to
+# each database under gevent and asgi: workers x this x databases is to stay below PgBouncer's max_client_conn.
 worker_connections = env.int("WEB_CONNECTIONS", 100)
 wsgi_app = "config.asgi:application" if worker_class == "asgi" else "config.wsgi:application"
 

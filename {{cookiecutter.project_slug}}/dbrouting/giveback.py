@@ -61,15 +61,15 @@ def give_back(opened: list[BaseDatabaseWrapper], *, body_follows: bool) -> None:
 
 def after(response: HttpResponseBase, opened: list[BaseDatabaseWrapper]) -> None:
     """For a view that ran in this thread."""
-    give_back(opened, body_follows=_has_body_to_run(response))
-    if _has_body_to_run(response):
+    give_back(opened, body_follows=has_body_to_run(response))
+    if has_body_to_run(response):
         _wrap(response, opened)
 
 
 async def aafter(response: HttpResponseBase, opened: list[BaseDatabaseWrapper]) -> None:
     """For one that ran in a thread of its own."""
-    await _give_back_in_its_thread(opened, body_follows=_has_body_to_run(response))
-    if _has_body_to_run(response):
+    await _give_back_in_its_thread(opened, body_follows=has_body_to_run(response))
+    if has_body_to_run(response):
         _wrap(response, opened)
 
 
@@ -79,7 +79,7 @@ async def _give_back_in_its_thread(opened: list[BaseDatabaseWrapper], *, body_fo
         await sync_to_async(give_back)(opened, body_follows=body_follows)
 
 
-def _has_body_to_run(response: HttpResponseBase) -> TypeGuard[StreamingHttpResponse]:
+def has_body_to_run(response: HttpResponseBase) -> TypeGuard[StreamingHttpResponse]:
     """A file is none: the server sends it by itself (wsgi.file_wrapper)."""
     return isinstance(response, StreamingHttpResponse) and getattr(response, "file_to_stream", None) is None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 CHOICES = (
-    "postgres_version", "replicas", "synchronous_commit", "pool_mode", "connection_strategy", "web_worker",
+    "postgres_version", "replicas", "synchronous_commit", "pool_mode", "web_worker", "connection_strategy",
 )  # fmt: skip
 
 

@@ -3,6 +3,8 @@ migrations are a user's: made by `makemigrations`, with data migrations of the f
 """
 
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,22 +183,24 @@ def test_a_dump_of_another_project_is_loaded(site: Devstack, tmp_path: Path) -> 
     password = "argon2$never$used"
     dump = [
         {"model": "auth.group", "pk": 40, "fields": {"name": "editors", "permissions": [["add_article", "articles", "article"]]}},
-        {"model": "auth.user", "pk": 50, "fields": {"username": "ann", "password": password, "groups": [["editors"]]}},
+        {"model": "auth.user", "pk": 50, "fields": {"username": "ann", "password": password, "groups": [["editors"]], "user_permissions": [["add_user", "auth", "user"]]}},
         {"model": "shop.shelf", "pk": 60, "fields": {"name": "bottom"}},
         {"model": "shop.label", "pk": 70, "fields": {"name": "red"}},
         {"model": "shop.item", "pk": 80, "fields": {"shelf": 60, "name": "box", "price": 1, "tags": [70], "note": ""}},
     ]  # fmt: skip
     file = tmp_path / "dump.json"
-    file.write_text(json.dumps(dump))
+    sed = re.search(r"sed '.+?'", (site.project / "README.md").read_text())
+    assert sed
+    file.write_text(subprocess.check_output(shlex.split(sed[0]), input=json.dumps(dump), text=True))
     assert "Installed 5 object(s)" in manage(site.project, "loaddata", str(file))
     # The site's own role, by its pool.
     next_ids = (
-        "from shop.models import Shelf; from django.contrib.auth.models import Group, User;"
+        "from shop.models import Shelf; from django.contrib.auth.models import Group; from users.models import User;"
         "print(*(made.pk for made in (User.objects.create(username='bob'), Group.objects.create(name='g'),"
         " Shelf.objects.create(name='s'))))"
     )
     assert shell(site.project, next_ids).split() == ["51", "41", "61"]
-    assert sql(site.project, "primary", "SELECT user_id, group_id FROM auth_user_groups") == [(50, 40)]
+    assert sql(site.project, "primary", "SELECT user_id, group_id FROM users_user_groups") == [(50, 40)]
 
 
 def test_other_commands_of_the_owner(site: Devstack) -> None:

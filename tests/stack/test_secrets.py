@@ -95,4 +95,4 @@ def test_a_new_secret_key_ends_sessions_and_fails_no_visitor(stack: Stack) -> No
     # A stranger's page is at most MAX_STALENESS old.
     assert visitor.get(page).status_code == 200
     eventually(lambda: "before the new key" in visitor.get(page).text)
-    stack.psql("primary", "DELETE FROM auth_user; DELETE FROM django_session")
+    stack.psql("primary", "DELETE FROM users_user; DELETE FROM django_session")

@@ -108,6 +108,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "dbrouting",
     "articles",
+    "users",
     "ops",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -146,6 +147,8 @@ TEMPLATES = [
         },
     }
 ]
+AUTH_USER_MODEL = "users.User"
+AUTHENTICATION_BACKENDS = ["users.backends.EmailOrUsername"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (

@@ -84,7 +84,8 @@ def test_a_pool_that_cannot_connect_tells_it_once_and_is_the_cause(caplog, event
         cause = r"couldn't get a connection after 1.00 sec \(connection failed: .* port 1 failed: Connection refused\)"
         assert re.fullmatch(rf"Internal Server Error: /page/: no connection to the database 'elsewhere': {cause}", line)
         eventually(lambda: wrapper.pool.get_stats().get("connections_errors", 0) > 1)
-        assert len([told for told in caplog.messages if told.startswith("error connecting in")]) == 1
+        told = [message for message in caplog.messages if message.startswith("error connecting in")]
+        assert len(told) == 1, (caplog.messages, wrapper.pool.name)
     finally:
         wrapper.close_pool()
 

@@ -10,7 +10,6 @@ from http.cookies import SimpleCookie
 import psycopg
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.signing import Signer
 from django.db import DatabaseError, InternalError, OperationalError, connections, transaction
@@ -27,6 +26,7 @@ from dbrouting.monitor import State, connect, monitor
 from dbrouting.routers import ReadWriteRouter
 from dbrouting.sessions import SessionStore
 from dbrouting.tokens import SEGMENT_HEADER, bytes_of_wal, primary_token
+from users.models import User
 
 replicated = pytest.mark.django_db(transaction=True, databases=["default", "replica"])
 
@@ -147,7 +147,7 @@ def test_a_context_inside_an_atomic_block_sees_what_the_block_wrote(lsn_replayed
 @replicated
 @pytest.mark.parametrize("model", [Session, User])
 def test_primary_only_apps_read_the_primary(settings, lsn_replayed, model):
-    settings.DBROUTING = {**settings.DBROUTING, "PRIMARY_ONLY_APPS": ["sessions", "auth"]}
+    settings.DBROUTING = {**settings.DBROUTING, "PRIMARY_ONLY_APPS": ["sessions", "users"]}
     lsn_replayed()
     with consistency_context():
         assert model.objects.all().db == "default"

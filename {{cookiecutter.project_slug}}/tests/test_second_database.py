@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as configured
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import connections, router, transaction
@@ -18,6 +18,7 @@ from dbrouting.conf import config, ours
 from dbrouting.context import consistency_context
 from dbrouting.monitor import monitor
 from dbrouting.routers import ReadWriteRouter
+from users.models import User
 
 pytestmark = [
     pytest.mark.usefixtures("legacy"),

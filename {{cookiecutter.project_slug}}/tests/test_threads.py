@@ -84,6 +84,7 @@ class Site:
     def visitor(self) -> tuple[socket, socket]:
         """:returns: what the visitor has, and what gunicorn has"""
         visitor = self.visits.enter_context(socket())
+        visitor.settimeout(60)
         # What the kernel keeps for somebody who does not read.
         visitor.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
         visitor.connect(self.server.getsockname())

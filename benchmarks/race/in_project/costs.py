@@ -12,13 +12,14 @@ from django.conf import settings
 django.setup()
 
 from articles.models import Article, Comment  # noqa: E402
-from django.contrib.auth.models import User  # noqa: E402
+from django.contrib.auth import get_user_model  # noqa: E402
 from django.contrib.sessions.models import Session  # noqa: E402
 from django.db import connection, router  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.test import Client, RequestFactory  # noqa: E402
 from django.utils.module_loading import import_string  # noqa: E402
 
+User = get_user_model()
 READS = (Session, User, Article, Comment)
 REQUESTS, PAGES = 3000, 50
 PATIENCE = 20.0

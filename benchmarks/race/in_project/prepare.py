@@ -7,11 +7,11 @@ import django
 django.setup()
 
 from django.conf import settings  # noqa: E402
-from django.contrib.auth.models import User  # noqa: E402
+from django.contrib.auth import get_user_model  # noqa: E402
 from django.test import Client  # noqa: E402
 
 for number in range(int(sys.argv[1])):
-    user = User.objects.create_superuser(f"visitor-{number}", password="race")
+    user = get_user_model().objects.create_superuser(f"visitor-{number}", password="race")
     client = Client()
     client.force_login(user)
     print(client.cookies[settings.SESSION_COOKIE_NAME].value)

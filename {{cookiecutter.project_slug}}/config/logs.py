@@ -35,6 +35,13 @@ class PoolFilter(logging.Filter):
         _failures[pool] = now, _first_line(record.args[1])
         return now - before > ANOTHER_OUTAGE
 
+    # gunicorn configures logging, and then Django does: a logger does not take the same filter twice.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PoolFilter)
+
+    def __hash__(self) -> int:
+        return hash(PoolFilter)
+
 
 class ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:

@@ -47,6 +47,7 @@ EXTENSIONS = """
     xml2
 """
 
+POOLER = "pgbouncer"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Seconds.
@@ -198,8 +199,7 @@ class Devstack:
         self.replicas = int(choices["REPLICAS"])
         self.pooler = pooler
         self.pgbouncer = usable_pgbouncer() if pooler else ""
-        self.ports = {name: free_port() for name in self.nodes}
-        self.pooler_port = free_port()
+        self.ports: dict[str, int] = {}
         self._prefix = not_as_root()
         self._stack = ExitStack()
         # In the order of their starts.
@@ -223,7 +223,7 @@ class Devstack:
         """Where `role` reaches `node`: through PgBouncer if it runs, unless the role is one that it does not know."""
         if self.pgbouncer and role == "app":
             name = self.database if node == "primary" else node.replace("-", "_")
-            return f"postgresql://{role}@127.0.0.1:{self.pooler_port}/{name}"
+            return f"postgresql://{role}@127.0.0.1:{self.ports[POOLER]}/{name}"
         return f"postgresql://{role}@127.0.0.1:{self.ports[node]}/{self.database}"
 
     def urls(self, role: str = "app") -> dict[str, str]:
@@ -250,7 +250,7 @@ class Devstack:
             # All at once: a replica that starts again waits for two seconds first.
             starting = [self._start_node(node) for node in self.nodes[1:]]
             if self.pgbouncer:
-                starting.append(self._start("pgbouncer", BASE_DIR / "pgbouncer", self._pgbouncer_env()))
+                starting.append(self._start(POOLER, BASE_DIR / "pgbouncer", self._pgbouncer_env()))
             for wait_until_ready in starting:
                 wait_until_ready()
         except BaseException:
@@ -268,6 +268,7 @@ class Devstack:
     def _prepare(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
         self._claim()
+        self._choose_ports()
         # A socket's path may have 107 bytes at most, so what runs is not below the project.
         self._run_dir = Path(tempfile.mkdtemp(prefix="devstack-"))
         self.temporary(self._run_dir)
@@ -331,6 +332,15 @@ class Devstack:
         self._note()
         if not self._keeps:
             self.temporary(self.data)
+
+    def _choose_ports(self) -> None:
+        """Those of the last start, where they are free: a program that connects to a node finds it again."""
+        file = self.data / "ports"
+        kept = dict(line.split("=") for line in file.read_text().split()) if file.is_file() else {}
+        for name in [*self.nodes, POOLER]:
+            port = int(kept.get(name, 0))
+            self.ports[name] = port if port and not why_not_free(port) else free_port()
+        file.write_text("".join(f"{name}={port}\n" for name, port in (kept | self.ports).items()))
 
     def _tell_guard(self, word: str, what: object) -> None:
         assert self._guard.stdin  # it is a pipe
@@ -422,7 +432,7 @@ class Devstack:
         return self._env | {
             "RUN_DIR": str(self._run_dir / "pgbouncer"),
             "CONFIG": str(BASE_DIR / "pgbouncer" / "pgbouncer.ini"),
-            "PGBOUNCER_PORT": str(self.pooler_port),
+            "PGBOUNCER_PORT": str(self.ports[POOLER]),
             "PRIMARY_ADDRESS": self._address("primary"),
             **{f"REPLICA_{number}_ADDRESS": self._address(node) for number, node in replicas},
         }

@@ -3,6 +3,7 @@ import shutil
 import signal
 import sys
 from argparse import REMAINDER, ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -32,15 +33,20 @@ class Command(BaseCommand):
             "the test database",
         )
         parser.add_argument("--seed", action="store_true", help="make articles and comments to look at")
+        parser.add_argument(
+            "--reload",
+            action="store_true",
+            help="to develop: with DEBUG, and by Django's runserver, which takes each edit at once",
+        )
         parser.add_argument("command", nargs=REMAINDER, help="run this instead of the site, and end with its status")
 
-    def handle(self, *args: Any, for_tests: bool, seed: bool, command: list[str], **options: Any) -> None:
+    def handle(self, *args: Any, for_tests: bool, seed: bool, reload: bool, command: list[str], **options: Any) -> None:
         # `docker stop` sends SIGTERM, a closed terminal SIGHUP, and a shell script's background job starts with SIGINT
         # ignored: each is to end as Ctrl-C does.
         for number in STOP_SIGNALS:
             signal.signal(number, end_once)
         try:
-            status = self._run(for_tests, seed, command)
+            status = self._run(for_tests, seed, reload, command)
         except DevstackError as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
@@ -51,7 +57,7 @@ class Command(BaseCommand):
             signal.signal(number, signal.SIG_IGN)
         sys.exit(status)
 
-    def _run(self, for_tests: bool, seed: bool, command: list[str]) -> int:
+    def _run(self, for_tests: bool, seed: bool, reload: bool, command: list[str]) -> int:
         choices = DEFAULTS | dict(os.environ)
         port = _port(choices.get("WEB_PORT", "8000"))
         if command[:1] == ["--"]:
@@ -74,18 +80,21 @@ class Command(BaseCommand):
                 stack.psql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", database="template1")
                 # The test runner holds one connection for a whole test; a pool would only be in its way.
                 env |= {"CONNECTION_STRATEGY": "per-request", "SHOW_QUERIES": "on"}
+            if reload:
+                # runserver has a new thread for each request: what that keeps open, nobody uses again.
+                env |= {"DEBUG": "on", "WEB_WORKER": "gthread", "CONNECTION_STRATEGY": "per-request"}
             self._manage(stack, env, "collectstatic", "--noinput", "--verbosity=0")
             self._manage(stack, env, "migrate", "--noinput", f"--verbosity={int(not for_tests)}")
             if seed:
                 env["SHOW_QUERIES"] = "on"
                 self._manage(stack, env, "seed_articles")
-            return stack.run(command, env) if command else self._serve(stack, env, port)
+            return stack.run(command, env) if command else self._serve(stack, env, port, reload)
 
     def _manage(self, stack: Devstack, env: dict[str, str], *arguments: str) -> None:
         if status := stack.run([*MANAGE, *arguments], env):
             raise CommandError(f"manage.py {' '.join(arguments)} ended with {status}.")
 
-    def _serve(self, stack: Devstack, env: dict[str, str], port: int) -> int:
+    def _serve(self, stack: Devstack, env: dict[str, str], port: int, reload: bool) -> int:
         taken, chosen = why_not_free(port), port
         if taken:
             port = free_port()
@@ -93,8 +102,10 @@ class Command(BaseCommand):
         addresses = stack.data / "env"
         stack.temporary(addresses)
         addresses.write_text("".join(f"{name}={value}\n" for name, value in stack.urls().items() if name != "REPLICAS"))
-        gunicorn = [sys.executable, "-m", "gunicorn", "--config", "config/gunicorn.conf.py"]
-        site = stack.spawn(gunicorn, env=env | {"WEB_BIND": f"127.0.0.1:{port}"}, cwd=settings.BASE_DIR)
+        server = [sys.executable, "-m", "gunicorn", "--config", "config/gunicorn.conf.py"]
+        if reload:
+            server = [*MANAGE, "runserver", f"127.0.0.1:{port}"]
+        site = stack.spawn(server, env=env | {"WEB_BIND": f"127.0.0.1:{port}"}, cwd=settings.BASE_DIR)
         self._manage(stack, env, "topology")
         if taken:
             self.stderr.write(
@@ -103,9 +114,16 @@ class Command(BaseCommand):
                 self.style.WARNING,
             )
         self.stdout.write(f"\nThe site: http://localhost:{port}/    Stop it: Ctrl-C")
-        self.stdout.write("In another terminal manage.py finds this stack; rows: python manage.py seed_articles\n")
+        self.stdout.write(f"PostgreSQL: {stack.url('primary', 'owner')}    Its password: in secrets/owner_password")
+        self.stdout.write(f"In another terminal manage.py finds it. Rows: {_python()} manage.py seed_articles\n")
         self.stdout.flush()
         return site.wait()
+
+
+def _python() -> str:
+    """As a person types it in the project's directory."""
+    program = Path(sys.executable)
+    return str(program.relative_to(settings.BASE_DIR)) if program.is_relative_to(settings.BASE_DIR) else str(program)
 
 
 def _port(chosen: str) -> int:

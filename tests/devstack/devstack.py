@@ -33,13 +33,13 @@ def manage(project: Path, *arguments: str) -> str:
 class Devstack:
     """`manage.py devstack` in a terminal."""
 
-    def __init__(self, project: Path, **environment: str) -> None:
+    def __init__(self, project: Path, *options: str, **environment: str) -> None:
         self.project = project
         self.terminal = terminal(project)
         with self.terminal.open("wb") as output:
             # Its own group, as a terminal gives each command: Ctrl-C goes to the whole group.
             self.process = subprocess.Popen(
-                [*MANAGE, "devstack"],
+                [*MANAGE, "devstack", *options],
                 cwd=project,
                 env=os.environ | environment,
                 stdout=output,
@@ -71,9 +71,9 @@ class Devstack:
 
 
 @contextmanager
-def devstack(project: Path, **environment: str) -> Iterator[Devstack]:
+def devstack(project: Path, *options: str, **environment: str) -> Iterator[Devstack]:
     """Running; stopped at the end by Ctrl-C, if the test has not stopped it."""
-    stack = Devstack(project, **environment)
+    stack = Devstack(project, *options, **environment)
     try:
         assert stack.url
         yield stack

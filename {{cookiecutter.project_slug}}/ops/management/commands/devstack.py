@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from ops.devstack import STOP_SIGNALS, Devstack, DevstackError, end_once, free_port, why_not_free
+from ops.for_tests import INSIDE, RUNNING
 from ops.setup import make_secrets
 
 DATA = settings.BASE_DIR / ".devstack"
@@ -70,16 +71,9 @@ class Command(BaseCommand):
         with Devstack(data, choices, secrets=settings.SECRETS_DIR, pooler=not for_tests) as stack:
             for note in stack.notes():
                 self.stderr.write(note, self.style.WARNING)
-            env = stack.environment("owner" if for_tests else "app") | {"STATIC_ROOT": str(stack.data / "static")}
-            if for_tests:
-                stack.psql("ALTER ROLE owner CREATEDB", database="postgres")
-                # By which a test makes a replica lag.
-                for function in ("pg_wal_replay_pause", "pg_wal_replay_resume"):
-                    stack.psql(f"GRANT EXECUTE ON FUNCTION {function}() TO owner")
-                # The test database is a copy of template1, and only a superuser may create the extension.
-                stack.psql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", database="template1")
-                # The test runner holds one connection for a whole test; a pool would only be in its way.
-                env |= {"CONNECTION_STRATEGY": "per-request", "SHOW_QUERIES": "on"}
+            static = {"STATIC_ROOT": str(stack.data / "static")}
+            tests = _prepare_tests(stack) | static
+            env = stack.environment() | (tests if for_tests else static)
             if reload:
                 # runserver has a new thread for each request: what that keeps open, nobody uses again.
                 env |= {"DEBUG": "on", "WEB_WORKER": "gthread", "CONNECTION_STRATEGY": "per-request"}
@@ -88,20 +82,21 @@ class Command(BaseCommand):
             if seed:
                 env["SHOW_QUERIES"] = "on"
                 self._manage(stack, env, "seed_articles")
-            return stack.run(command, env) if command else self._serve(stack, env, port, reload)
+            return stack.run(command, env) if command else self._serve(stack, env, tests, port, reload)
 
     def _manage(self, stack: Devstack, env: dict[str, str], *arguments: str) -> None:
         if status := stack.run([*MANAGE, *arguments], env):
             raise CommandError(f"manage.py {' '.join(arguments)} ended with {status}.")
 
-    def _serve(self, stack: Devstack, env: dict[str, str], port: int, reload: bool) -> int:
+    def _serve(self, stack: Devstack, env: dict[str, str], tests: dict[str, str], port: int, reload: bool) -> int:
         taken, chosen = why_not_free(port), port
         if taken:
             port = free_port()
-        # By this file manage.py finds the stack, in any other terminal.
-        addresses = stack.data / "env"
-        stack.temporary(addresses)
-        addresses.write_text("".join(f"{name}={value}\n" for name, value in stack.urls().items() if name != "REPLICAS"))
+        # By these manage.py and tests find the stack, in any other terminal.
+        addresses = {name: value for name, value in stack.urls().items() if name != "REPLICAS"}
+        for file, values in (("env", addresses), (RUNNING, tests)):
+            stack.temporary(stack.data / file)
+            (stack.data / file).write_text("".join(f"{name}={value}\n" for name, value in values.items()))
         server = [sys.executable, "-m", "gunicorn", "--config", "config/gunicorn.conf.py"]
         if reload:
             server = [*MANAGE, "runserver", f"127.0.0.1:{port}"]
@@ -118,6 +113,19 @@ class Command(BaseCommand):
         self.stdout.write(f"In another terminal manage.py finds it. Rows: {_python()} manage.py seed_articles\n")
         self.stdout.flush()
         return site.wait()
+
+
+def _prepare_tests(stack: Devstack) -> dict[str, str]:
+    """:returns: the environment of tests, which reach the nodes directly, as a role that may create a database"""
+    stack.psql("ALTER ROLE owner CREATEDB", database="postgres")
+    # By which a test makes a replica lag.
+    for function in ("pg_wal_replay_pause", "pg_wal_replay_resume"):
+        stack.psql(f"GRANT EXECUTE ON FUNCTION {function}() TO owner")
+    # The test database is a copy of template1, and only a superuser may create the extension.
+    stack.psql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", database="template1")
+    # The test runner holds one connection for a whole test; a pool would only be in its way.
+    choices = {"CONNECTION_STRATEGY": "per-request", "SHOW_QUERIES": "on", "DEBUG": "off"}
+    return stack.urls("owner") | choices | {INSIDE: "on"}
 
 
 def _python() -> str:

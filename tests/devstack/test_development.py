@@ -1,0 +1,44 @@
+"""To develop without Docker."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+
+from tests.devstack.devstack import Devstack, devstack
+from tests.first_hour import first_hour
+
+
+def test_the_first_hour(make_project: Callable[..., Path]) -> None:
+    project = make_project("first_hour")
+
+    def run(program: str, *arguments: str, **environment: str) -> str:
+        command = [project / ".venv" / "bin" / program, *arguments]
+        done = subprocess.run(command, cwd=project, env=os.environ | environment, capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    with devstack(project, "--reload") as stack:
+        first_hour(project, stack.url, run)
+        url = gui(stack)
+        done = subprocess.run(
+            ["make", "--old-file", ".venv/installed", "psql"], cwd=project, input="TABLE shop_thing; SELECT current_user",
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert "(0 rows)" in done.stdout and "owner" in done.stdout
+        assert stack.ctrl_c() == 0
+    # Without a devstack that runs they start one.
+    assert "1 failed" in run("pytest", "shop")
+    assert "FAILED (errors=1)" in run("python", "manage.py", "test", "shop")
+    with devstack(project, "--reload") as stack:
+        assert gui(stack) == url
+
+
+def gui(stack: Devstack) -> str:
+    """What one gives to a program that shows tables."""
+    url = stack.wait_for(r"PostgreSQL: (\S+) ")
+    password = (stack.project / "secrets" / "owner_password").read_text().strip()
+    with psycopg.connect(url, password=password) as connection:
+        assert connection.execute("SELECT count(*) FROM users_user").fetchone()
+    return url

@@ -1,0 +1,59 @@
+"""To develop with Docker alone."""
+
+import os
+import re
+import subprocess
+
+import psycopg
+
+from tests.baking import free_port
+from tests.conftest import MakeStack
+from tests.first_hour import first_hour
+from tests.stack.stack import Stack
+from tests.waiting import eventually
+
+# Whoever develops; not root, and not the one that images mostly have.
+PERSON = 1234
+DEV = ["-f", "compose.yaml", "-f", "compose.dev.yaml"]
+
+
+def test_the_first_hour(make_stack: MakeStack) -> None:
+    with make_stack() as stack:
+        stack.edit_env(POSTGRES_PORT=str(free_port()), PGBOUNCER_PORT=str(free_port()))
+        subprocess.run(["chown", "-R", f"{PERSON}:{PERSON}", stack.project], check=True)
+        command = made(stack, "dev")
+        assert f"DEV_UID={os.getuid()} DEV_GID={os.getgid()} docker compose {' '.join(DEV)} up --build" in command
+        (stack.project / ".env").open("a").write(f"DEV_UID={PERSON}\nDEV_GID={PERSON}\n")
+        stack.compose(*DEV, "up", "--build", "--detach", "--wait")
+
+        def run(*command: str, **environment: str) -> str:
+            done = stack.attempt("web", *command, **environment)
+            return done.stdout + done.stderr
+
+        first_hour(stack.project, stack.url("").rstrip("/"), run)
+        ours = [path for path in (stack.project / "shop").rglob("*") if path.is_file() and path.stat().st_uid == PERSON]
+        assert stack.project / "shop" / "migrations" / "0001_initial.py" in ours
+        for port, role in (("POSTGRES_PORT", "owner"), ("PGBOUNCER_PORT", "app")):
+            url = f"postgresql://{role}@127.0.0.1:{stack.env(port)}/{stack.slug}"
+            with psycopg.connect(url, password=stack.secret(f"{role}_password")) as connection:
+                assert connection.execute("SELECT count(*) FROM shop_thing").fetchone() == (0,)
+        psql = made(stack, "psql").replace("docker compose exec", "docker compose exec -T")
+        done = subprocess.run(
+            ["sh", "-c", psql], cwd=stack.project, input="SELECT current_user", capture_output=True, text=True
+        )
+        assert "owner" in done.stdout, done.stderr
+
+        # The site as it is served, again.
+        (stack.project / "config" / "settings.py").write_text(
+            (stack.project / "config" / "settings.py").read_text().replace('    "shop",\n', "")
+        )
+        urls = stack.project / "config" / "urls.py"
+        urls.write_text(re.sub(r".*(shop|things).*\n", "", urls.read_text()))
+        stack.up("--build")
+        eventually(stack.ready)
+        assert stack.inspect("web")["Config"]["Cmd"][0] == "gunicorn"
+
+
+def made(stack: Stack, target: str) -> str:
+    """What `make` would run."""
+    return subprocess.check_output(["make", "--dry-run", target], cwd=stack.project, text=True)

@@ -1,0 +1,16 @@
+import sys
+
+import pytest
+
+from ops.for_tests import run_inside_devstack
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is not None:
+        # What runs instead of this prints to the terminal.
+        capture.suspend_global_capture(in_=True)
+    run_inside_devstack([sys.executable, "-m", "pytest", *config.invocation_params.args])
+    if capture is not None:
+        capture.resume_global_capture()

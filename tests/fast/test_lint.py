@@ -68,4 +68,5 @@ def test_hadolint(project: Path) -> None:
 
 
 def test_compose_schema(project: Path) -> None:
-    clean(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml", cwd=project)
+    files = ["compose.yaml", "compose.dev.yaml"]
+    clean(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files, cwd=project)

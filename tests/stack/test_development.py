@@ -1,6 +1,5 @@
 """To develop with Docker alone."""
 
-import os
 import re
 import subprocess
 
@@ -22,7 +21,7 @@ def test_the_first_hour(make_stack: MakeStack) -> None:
         stack.edit_env(POSTGRES_PORT=str(free_port()), PGBOUNCER_PORT=str(free_port()))
         subprocess.run(["chown", "-R", f"{PERSON}:{PERSON}", stack.project], check=True)
         command = made(stack, "dev")
-        assert f"DEV_UID={os.getuid()} DEV_GID={os.getgid()} docker compose {' '.join(DEV)} up --build" in command
+        assert f"DEV_UID=$(id -u) DEV_GID=$(id -g) docker compose {' '.join(DEV)} up --build" in command
         (stack.project / ".env").open("a").write(f"DEV_UID={PERSON}\nDEV_GID={PERSON}\n")
         stack.compose(*DEV, "up", "--build", "--detach", "--wait")
 

@@ -7,6 +7,9 @@ from ops.for_tests import run_inside_devstack
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    if config.option.collectonly:
+        # As an editor does to list the tests. It needs no database.
+        return
     capture = config.pluginmanager.getplugin("capturemanager")
     if capture is not None:
         # What runs instead of this prints to the terminal.

@@ -9,7 +9,7 @@ import pytest
 
 from tests.baking import CHOICES, PROJECT, SELECTION, bake, combinations, refused, render
 
-JINJA = re.compile(r"\{\{|\{%|(?<!\$)\{#|cookiecutter\.")  # ${#array[@]} is bash
+JINJA = re.compile(r"(?<!\$)\{\{|\{%|(?<!\$)\{#|cookiecutter\.")  # ${#array[@]} is bash
 
 
 def parse_env(text: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ Django's checks need its packages: tests/devstack.)
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.baking import bake
+from tests.baking import TEMPLATE, bake
 
 BIN = Path(sys.executable).parent
 
@@ -65,6 +66,17 @@ def test_hadolint(project: Path) -> None:
     dockerfiles = list(project.rglob("Dockerfile"))
     assert len(dockerfiles) == 3
     clean(BIN / "hadolint", *dockerfiles, cwd=project)
+
+
+def test_workflows(project: Path) -> None:
+    """By their published schemas. Actions are pinned to a commit, since a tag can be moved."""
+    for directory in (project, TEMPLATE):
+        workflow, updates = directory / ".github" / "workflows" / "ci.yml", directory / ".github" / "dependabot.yml"
+        for schema, file in (("github-workflows", workflow), ("dependabot", updates)):
+            clean(BIN / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", file, cwd=project)
+        used = re.findall(r"uses: (\S+)", workflow.read_text())
+        assert used and all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in used)
+    assert "${{ github.ref }}" in (project / ".github" / "workflows" / "ci.yml").read_text()
 
 
 def test_compose_schema(project: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.baking import TEMPLATE, bake
+from tests.workflow import job
 
 BIN = Path(sys.executable).parent
 
@@ -76,6 +77,11 @@ def test_workflows(project: Path) -> None:
             clean(BIN / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", file, cwd=project)
         used = re.findall(r"uses: (\S+)", workflow.read_text())
         assert used and all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in used)
+    forms = (TEMPLATE / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml")
+    clean(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-issue-forms", *forms, cwd=project)
+    clean(BIN / "check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", ".gitlab-ci.yml", cwd=project)
+    gitlab = yaml.safe_load((project / ".gitlab-ci.yml").read_text())["test"]["script"]
+    assert gitlab == [step["run"] for step in job(project, "test") if "run" in step]
     assert "${{ github.ref }}" in (project / ".github" / "workflows" / "ci.yml").read_text()
 
 

@@ -40,6 +40,8 @@ def first_hour(project: Path, url: str, run: Callable[..., str]) -> None:
         environment variables; what it prints
     """
     run("python", "manage.py", "startapp", "shop")
+    assert "All checks passed!" in run("ruff", "check", "shop")
+    assert "already formatted" in run("ruff", "format", "--check", "shop")
     edit(project / "config" / "settings.py", '    "articles",\n', '    "articles",\n    "shop",\n')
     (project / "shop" / "models.py").write_text(MODELS)
     (project / "shop" / "views.py").write_text(VIEWS)

@@ -64,7 +64,6 @@ with (BASE_DIR / "pyproject.toml").open("rb") as _file:
 POOL_MODE = env.str("POOL_MODE", "transaction")
 CONNECTION_STRATEGY = env.str("CONNECTION_STRATEGY", "persistent")
 WEB_WORKER = env.str("WEB_WORKER", "gthread")
-WEB_THREADS = number("WEB_THREADS", 4)
 REPLICAS = number("REPLICAS", 3)
 SYNCHRONOUS_COMMIT = env.str("SYNCHRONOUS_COMMIT", "local")
 
@@ -90,7 +89,7 @@ else:
             POOL_MODE,
             CONNECTION_STRATEGY,
             WEB_WORKER,
-            threads=WEB_THREADS,
+            threads=number("WEB_THREADS", 4),
             prepared_statements=env.bool("PREPARED_STATEMENTS", False),
         ),
     )

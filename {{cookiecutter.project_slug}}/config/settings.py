@@ -60,6 +60,7 @@ with (BASE_DIR / "pyproject.toml").open("rb") as _file:
     SITE_NAME: str = tomllib.load(_file)["tool"]["site"]["name"]
 
 # Databases ------------------------------------------------------------------------------------------------------------
+# https://docs.djangoproject.com/en/stable/ref/databases/
 
 POOL_MODE = env.str("POOL_MODE", "transaction")
 CONNECTION_STRATEGY = env.str("CONNECTION_STRATEGY", "persistent")
@@ -102,7 +103,9 @@ DBROUTING = {
 SESSION_ENGINE = "dbrouting.sessions"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# The site -------------------------------------------------------------------------------------------------------------
+# Apps and pages -------------------------------------------------------------------------------------------------------
+# https://docs.djangoproject.com/en/stable/ref/applications/
+# https://docs.djangoproject.com/en/stable/topics/http/middleware/
 
 INSTALLED_APPS = [
     "dbrouting",
@@ -146,6 +149,10 @@ TEMPLATES = [
         },
     }
 ]
+
+# Users ----------------------------------------------------------------------------------------------------------------
+# https://docs.djangoproject.com/en/stable/topics/auth/
+
 AUTH_USER_MODEL = "users.User"
 AUTHENTICATION_BACKENDS = ["users.backends.EmailOrUsername"]
 AUTH_PASSWORD_VALIDATORS = [
@@ -157,9 +164,17 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+
+# Language and time ----------------------------------------------------------------------------------------------------
+# https://docs.djangoproject.com/en/stable/topics/i18n/
+
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
+
+# Files ----------------------------------------------------------------------------------------------------------------
+# https://docs.djangoproject.com/en/stable/howto/static-files/
+# https://docs.djangoproject.com/en/stable/topics/files/
 
 STATIC_URL = "static/"
 STATIC_ROOT = env.str("STATIC_ROOT", str(BASE_DIR / "staticfiles"))
@@ -167,6 +182,10 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
+
+# Security -------------------------------------------------------------------------------------------------------------
+# https://docs.djangoproject.com/en/stable/topics/security/
+# https://docs.djangoproject.com/en/stable/howto/deployment/checklist/
 
 # They are believed who visits (REMOTE_ADDR, config/wsgi.py) and whether by HTTPS (config/gunicorn.conf.py;
 # SECURE_PROXY_SSL_HEADER would believe everybody). Each must overwrite the X-Forwarded-Proto that a client sends.
@@ -179,6 +198,9 @@ if SITE_URL.startswith("https:"):
     SECURE_HSTS_PRELOAD = True
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
+
+# Logging --------------------------------------------------------------------------------------------------------------
+# https://docs.djangoproject.com/en/stable/topics/logging/
 
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logging_config(env.str("LOG_FORMAT", "plain"), env.str("LOG_LEVEL", "INFO").upper())

@@ -199,7 +199,7 @@ class Devstack:
         self.replicas = int(choices["REPLICAS"])
         self.pooler = pooler
         self.pgbouncer = usable_pgbouncer() if pooler else ""
-        self.ports: dict[str, int] = {}
+        self.ports = {name: free_port() for name in [*self.nodes, POOLER]}
         self._prefix = not_as_root()
         self._stack = ExitStack()
         # In the order of their starts.
@@ -337,9 +337,7 @@ class Devstack:
         """Those of the last start, where they are free: a program that connects to a node finds it again."""
         file = self.data / "ports"
         kept = dict(line.split("=") for line in file.read_text().split()) if file.is_file() else {}
-        for name in [*self.nodes, POOLER]:
-            port = int(kept.get(name, 0))
-            self.ports[name] = port if port and not why_not_free(port) else free_port()
+        self.ports |= {name: int(kept[name]) for name in self.ports.keys() & kept if not why_not_free(int(kept[name]))}
         file.write_text("".join(f"{name}={port}\n" for name, port in (kept | self.ports).items()))
 
     def _tell_guard(self, word: str, what: object) -> None:

@@ -50,7 +50,7 @@ def test_a_choice_is_the_same_for_every_service(
 
 def test_compose_hands_on_each_choice(project: Path) -> None:
     """One that stands in .env and in no service would have no effect."""
-    compose = (project / "compose.yaml").read_text()
+    compose = "".join((project / file).read_text() for file in ("compose.yaml", "compose.dev.yaml"))
     choices = re.findall(r"^(\w+)=", (project / ".env").read_text(), flags=re.MULTILINE)
     assert len(choices) > 20
     assert [name for name in choices if not re.search(rf"\$\{{{name}:?\?\}}", compose)] == ["COMPOSE_PROFILES"]

@@ -111,7 +111,8 @@ def test_it_is_whole(stack: Stack, answers: dict[str, str]) -> None:
     stack.assert_whole()
     assert stack.running() == sorted(["pgbouncer", "primary", "web", *stack.replicas])
     assert stack.inspect("migrate")["State"]["ExitCode"] == 0
-    assert f"Using worker: {answers['web_worker']}" in stack.logs("web")
+    worker = {"gthread": "config.threads.Worker"}.get(answers["web_worker"], answers["web_worker"])
+    assert f"Using worker: {worker}" in stack.logs("web")
 
 
 def test_the_primary_is_as_chosen_and_each_replica_streams_on_its_slot(stack: Stack, answers: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import psycopg
 
 from tests.baking import free_port
 from tests.conftest import MakeStack
-from tests.first_hour import first_hour
+from tests.first_hour import edit, first_hour
 from tests.stack.stack import Stack
 from tests.waiting import eventually
 
@@ -43,9 +43,7 @@ def test_the_first_hour(make_stack: MakeStack) -> None:
         assert "owner" in done.stdout, done.stderr
 
         # The site as it is served, again.
-        (stack.project / "config" / "settings.py").write_text(
-            (stack.project / "config" / "settings.py").read_text().replace('    "shop",\n', "")
-        )
+        edit(stack.project / "config" / "settings.py", '    "shop",\n', "")
         urls = stack.project / "config" / "urls.py"
         urls.write_text(re.sub(r".*(shop|things).*\n", "", urls.read_text()))
         stack.up("--build")

@@ -236,12 +236,12 @@ class Devstack:
             "SECRETS_DIR": str(self.secrets),
         }
 
-    def environment(self, role: str = "app") -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """This process's, with `urls`, and without what would lead libpq elsewhere: PGHOSTADDR, PGSSLMODE and the like
         are for other servers of the developer.
         """
         libpq = {option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar}
-        return {name: value for name, value in os.environ.items() if name not in libpq} | self.urls(role)
+        return {name: value for name, value in os.environ.items() if name not in libpq} | self.urls()
 
     def __enter__(self) -> "Devstack":
         try:

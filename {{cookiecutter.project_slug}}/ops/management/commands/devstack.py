@@ -71,9 +71,9 @@ class Command(BaseCommand):
         with Devstack(data, choices, secrets=settings.SECRETS_DIR, pooler=not for_tests) as stack:
             for note in stack.notes():
                 self.stderr.write(note, self.style.WARNING)
-            static = {"STATIC_ROOT": str(stack.data / "static")}
-            tests = _prepare_tests(stack) | static
-            env = stack.environment() | (tests if for_tests else static)
+            env = stack.environment() | {"STATIC_ROOT": str(stack.data / "static")}
+            if for_tests:
+                env |= _prepare_tests(stack)
             if reload:
                 # runserver has a new thread for each request: what that keeps open, nobody uses again.
                 env |= {"DEBUG": "on", "WEB_WORKER": "gthread", "CONNECTION_STRATEGY": "per-request"}
@@ -82,18 +82,19 @@ class Command(BaseCommand):
             if seed:
                 env["SHOW_QUERIES"] = "on"
                 self._manage(stack, env, "seed_articles")
-            return stack.run(command, env) if command else self._serve(stack, env, tests, port, reload)
+            return stack.run(command, env) if command else self._serve(stack, env, port, reload)
 
     def _manage(self, stack: Devstack, env: dict[str, str], *arguments: str) -> None:
         if status := stack.run([*MANAGE, *arguments], env):
             raise CommandError(f"manage.py {' '.join(arguments)} ended with {status}.")
 
-    def _serve(self, stack: Devstack, env: dict[str, str], tests: dict[str, str], port: int, reload: bool) -> int:
+    def _serve(self, stack: Devstack, env: dict[str, str], port: int, reload: bool) -> int:
         taken, chosen = why_not_free(port), port
         if taken:
             port = free_port()
         # By these manage.py and tests find the stack, in any other terminal.
         addresses = {name: value for name, value in stack.urls().items() if name != "REPLICAS"}
+        tests = _prepare_tests(stack) | {"STATIC_ROOT": env["STATIC_ROOT"]}
         for file, values in (("env", addresses), (RUNNING, tests)):
             stack.temporary(stack.data / file)
             (stack.data / file).write_text("".join(f"{name}={value}\n" for name, value in values.items()))

@@ -359,9 +359,15 @@ class Devstack:
     def spawn(self, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
         """In a session of its own: Ctrl-C in the terminal reaches this program only, which then stops all in order."""
         with uninterrupted():
-            process = subprocess.Popen(command, start_new_session=True, pass_fds=[self._processes.fileno()], **options)
+            process = subprocess.Popen(
+                command,
+                start_new_session=True,
+                pass_fds=[self._processes.fileno()],
+                # By the new process before it is the command: the guard knows of it even if this is killed right now.
+                preexec_fn=lambda: self._tell_guard("started", os.getpid()),
+                **options,
+            )
             self._running.append(process)
-            self._tell_guard("started", process.pid)
             self._note()
         return process
 

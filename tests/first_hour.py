@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -13,7 +14,15 @@ from django.db import models
 
 class Thing(models.Model):
     name = models.CharField(max_length=50)
+    picture = models.FileField(upload_to="things", blank=True)
 """
+ADMIN = """
+from django.contrib import admin
+from shop.models import Thing
+
+admin.site.register(Thing)
+"""
+PICTURE = "GIF89a and so on"
 VIEWS = """
 from django.shortcuts import render
 from shop.models import Thing
@@ -33,17 +42,20 @@ class ThingsTest(TestCase):
 PASSWORD = "a long word 77"
 
 
-def first_hour(project: Path, url: str, run: Callable[..., str]) -> None:
+def first_hour(project: Path, url: str, run: Callable[..., str], terminal: Callable[[], str]) -> str:
     """
+    :return: the path of a picture that was uploaded
     :param url: where the site is
     :param run: runs a command as the documentation writes it after `docker compose exec web` or `.venv/bin/`, with
         environment variables; what it prints
+    :param terminal: what the site has printed
     """
     run("python", "manage.py", "startapp", "shop")
     assert "All checks passed!" in run("ruff", "check", "shop")
     assert "already formatted" in run("ruff", "format", "--check", "shop")
     edit(project / "config" / "settings.py", '    "articles",\n', '    "articles",\n    "shop",\n')
     (project / "shop" / "models.py").write_text(MODELS)
+    (project / "shop" / "admin.py").write_text(ADMIN)
     (project / "shop" / "views.py").write_text(VIEWS)
     template = project / "shop" / "templates" / "shop" / "things.html"
     template.parent.mkdir(parents=True)
@@ -71,13 +83,33 @@ def first_hour(project: Path, url: str, run: Callable[..., str]) -> None:
         DJANGO_SUPERUSER_PASSWORD=PASSWORD,
     )  # fmt: skip
     visitor = requests.Session()
-    form = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', visitor.get(f"{url}/admin/").text)
-    assert form
-    fields = {"csrfmiddlewaretoken": form[1], "username": "ann@example.org", "password": PASSWORD}
-    assert "Site administration" in visitor.post(f"{url}/admin/login/?next=/admin/", data=fields).text
+    login = {"username": "ann@example.org", "password": PASSWORD}
+    assert "Site administration" in submit(visitor, f"{url}/admin/login/?next=/admin/", **login)
+    files = {"picture": ("box.gif", PICTURE.encode())}
+    assert "was added successfully" in submit(visitor, f"{url}/admin/shop/thing/add/", files, name="box")
+    shows(f"{url}/media/things/box.gif", PICTURE)
+
+    # Mail is in the terminal.
+    assert "Forgotten your" in requests.get(f"{url}/admin/login/").text
+    assert "We’ve emailed you" in submit(requests.Session(), f"{url}/admin/password_reset/", email="ann@example.org")
+    link = eventually(lambda: re.search(r"https?://\S+(/reset/\S+)", terminal()))[1]
+    visitor = requests.Session()
+    form = visitor.get(url + link).url
+    new = {"new_password1": PASSWORD + "8", "new_password2": PASSWORD + "8"}
+    assert "Your password has been set" in submit(visitor, form, **new)
+    login["password"] += "8"
+    assert "Site administration" in submit(requests.Session(), f"{url}/admin/login/?next=/admin/", **login)
     # DEBUG: an error shows itself.
     edit(project / "shop" / "views.py", "Thing.objects.count()", "1 / 0")
     shows(f"{url}/shop/", "ZeroDivisionError")
+    return "/media/things/box.gif"
+
+
+def submit(visitor: requests.Session, url: str, files: Any = None, **fields: str) -> str:
+    """The page that follows on a form."""
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', visitor.get(url).text)
+    assert token
+    return visitor.post(url, data={"csrfmiddlewaretoken": token[1], **fields}, files=files).text
 
 
 def edit(file: Path, old: str, new: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 
 from tests.devstack.devstack import Devstack, devstack
-from tests.first_hour import first_hour
+from tests.first_hour import PICTURE, first_hour, shows
 
 
 def test_the_first_hour(make_project: Callable[..., Path]) -> None:
@@ -20,19 +20,20 @@ def test_the_first_hour(make_project: Callable[..., Path]) -> None:
         return done.stdout + done.stderr
 
     with devstack(project, "--reload") as stack:
-        first_hour(project, stack.url, run)
+        picture = first_hour(project, stack.url, run, lambda: stack.output)
         url = gui(stack)
         done = subprocess.run(
             ["make", "--old-file", ".venv/installed", "psql"], cwd=project, input="TABLE shop_thing; SELECT current_user",
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        assert "(0 rows)" in done.stdout and "owner" in done.stdout
+        assert "(1 row)" in done.stdout and "owner" in done.stdout
         assert stack.ctrl_c() == 0
     # Without a devstack that runs they start one.
     assert "1 failed" in run("pytest", "shop")
     assert "FAILED (errors=1)" in run("python", "manage.py", "test", "shop")
     with devstack(project, "--reload") as stack:
         assert gui(stack) == url
+        shows(stack.url + picture, PICTURE)
 
 
 def gui(stack: Devstack) -> str:

@@ -177,14 +177,18 @@ def test_the_summary_names_every_choice(tmp_path: Path) -> None:
 def test_generating_again_keeps_the_secrets(tmp_path: Path) -> None:
     project = bake(tmp_path)
     before = {path.name: path.read_text() for path in (project / "secrets").iterdir()}
-    assert len(before) == 5
+    assert len(before) == 7
+    # One that you were given.
+    before["email_password"] = "mine"
+    (project / "secrets" / "email_password").write_text("mine")
     assert cli(tmp_path, "--overwrite-if-exists").returncode == 0
     assert {path.name: path.read_text() for path in (project / "secrets").iterdir()} == before
 
 
 def test_no_secret_is_anywhere_but_in_secrets(tmp_path: Path) -> None:
     project = bake(tmp_path)
-    secrets = [path.read_text().strip() for path in (project / "secrets").iterdir()]
+    secrets = [text for path in (project / "secrets").iterdir() if (text := path.read_text().strip())]
+    assert len(secrets) == 5
     for path in project.rglob("*"):
         if path.is_file() and path.parent.name != "secrets":
             assert not any(secret in path.read_text(errors="replace") for secret in secrets), path

@@ -29,13 +29,14 @@ def test_the_first_hour(make_stack: MakeStack) -> None:
             done = stack.attempt("web", *command, **environment)
             return done.stdout + done.stderr
 
-        first_hour(stack.project, stack.url("").rstrip("/"), run)
+        first_hour(stack.project, stack.url("").rstrip("/"), run, lambda: stack.logs("web"))
+        assert (stack.project / "media" / "things" / "box.gif").stat().st_uid == PERSON
         ours = [path for path in (stack.project / "shop").rglob("*") if path.is_file() and path.stat().st_uid == PERSON]
         assert stack.project / "shop" / "migrations" / "0001_initial.py" in ours
         for port, role in (("POSTGRES_PORT", "owner"), ("PGBOUNCER_PORT", "app")):
             url = f"postgresql://{role}@127.0.0.1:{stack.env(port)}/{stack.slug}"
             with psycopg.connect(url, password=stack.secret(f"{role}_password")) as connection:
-                assert connection.execute("SELECT count(*) FROM shop_thing").fetchone() == (0,)
+                assert connection.execute("SELECT count(*) FROM shop_thing").fetchone() == (1,)
         psql = made(stack, "psql").replace("docker compose exec", "docker compose exec -T")
         done = subprocess.run(
             ["sh", "-c", psql], cwd=stack.project, input="SELECT current_user", capture_output=True, text=True

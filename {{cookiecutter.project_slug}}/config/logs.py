@@ -130,8 +130,9 @@ def _first_line(error: object) -> str:
     return (str(error).splitlines() or [""])[0]
 
 
-def logging_config(log_format: str, level: str) -> dict[str, Any]:
+def logging_config(log_format: str, level: str, *, mails: bool = False) -> dict[str, Any]:
     """:param log_format: plain or json.
+    :param mails: whether errors go to the ADMINS too. Not for gunicorn itself, which has no settings of Django.
 
     :raises ImproperlyConfigured: for another format or level.
     """
@@ -154,8 +155,11 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
             },
         },
         "filters": {"pool": {"()": "config.logs.PoolFilter"}},
-        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": log_format}},
-        "root": {"handlers": ["console"], "level": level},
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": log_format},
+            **({"mail": {"class": "config.mail.ErrorMail", "level": "ERROR"}} if mails else {}),
+        },
+        "root": {"handlers": ["console", "mail"] if mails else ["console"], "level": level},
         "loggers": {
             # gunicorn hangs handlers of its own on these unless they have some; Django has hung its own already.
             **{

@@ -4,11 +4,14 @@ import sys
 import tomllib
 from pathlib import Path
 
+import django
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from config.databases import connection_settings, databases, owner_databases
 from config.logs import logging_config
+from config.mail import email_settings, mailer
+from config.media import media_source, media_storage
 from config.proxies import trusted_proxies
 from config.site_url import site_hosts
 
@@ -124,6 +127,8 @@ MIDDLEWARE = [
     "dbrouting.middleware.ConsistencyMiddleware",
     *(["articles.querylog.QueryLogMiddleware"] if SHOW_QUERIES else []),
     "django.middleware.security.SecurityMiddleware",
+    # Django 5.2 has none.
+    *(["django.middleware.csp.ContentSecurityPolicyMiddleware"] if django.VERSION >= (6, 0) else []),
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -178,14 +183,48 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = env.str("STATIC_ROOT", str(BASE_DIR / "staticfiles"))
+# What visitors and editors upload: a directory, in the container a volume, which the site serves itself
+# (config/media.py), or a bucket.
+MEDIA_URL = "media/"
+MEDIA_ROOT = env.str("MEDIA_ROOT", str(BASE_DIR / "media"))
+S3_BUCKET = env.str("S3_BUCKET", "")
+S3_ENDPOINT = env.str("S3_ENDPOINT", "")
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": media_storage(
+        S3_BUCKET,
+        endpoint=S3_ENDPOINT,
+        region=env.str("S3_REGION", ""),
+        access_key=env.str("S3_ACCESS_KEY", ""),
+        secret_key=secret("S3_SECRET_KEY"),
+    ),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
+
+# Mail -----------------------------------------------------------------------------------------------------------------
+# https://docs.djangoproject.com/en/stable/topics/email/
+
+_mailer = mailer(env.str("EMAIL_URL", "consolemail://"), secret("EMAIL_PASSWORD"))
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": _mailer}
+else:
+    globals().update(email_settings(_mailer))
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("EMAIL_FROM", "noreply@localhost")
+# Errors are mailed to them.
+_admins = [address.strip() for address in env.str("ADMINS", "").split(",") if address.strip()]
+ADMINS = _admins if django.VERSION >= (6, 0) else [("", address) for address in _admins]
 
 # Security -------------------------------------------------------------------------------------------------------------
 # https://docs.djangoproject.com/en/stable/topics/security/
 # https://docs.djangoproject.com/en/stable/howto/deployment/checklist/
+
+# Browsers load and run nothing else. A page that needs more: @csp_override of django.views.decorators.csp.
+SECURE_CSP = {
+    "default-src": ["'self'"],
+    "img-src": ["'self'", "data:", *media_source(S3_BUCKET, S3_ENDPOINT)],
+    "media-src": ["'self'", *media_source(S3_BUCKET, S3_ENDPOINT)],
+    "object-src": ["'none'"],
+    "base-uri": ["'self'"],
+}
 
 # They are believed who visits (REMOTE_ADDR, config/wsgi.py) and whether by HTTPS (config/gunicorn.conf.py;
 # SECURE_PROXY_SSL_HEADER would believe everybody). Each must overwrite the X-Forwarded-Proto that a client sends.
@@ -203,4 +242,14 @@ if SITE_URL.startswith("https:"):
 # https://docs.djangoproject.com/en/stable/topics/logging/
 
 LOGGING_CONFIG = "logging.config.dictConfig"
-LOGGING = logging_config(env.str("LOG_FORMAT", "plain"), env.str("LOG_LEVEL", "INFO").upper())
+LOGGING = logging_config(env.str("LOG_FORMAT", "plain"), env.str("LOG_LEVEL", "INFO").upper(), mails=bool(ADMINS))
+
+# Errors, to Sentry or what takes its protocol. https://docs.sentry.io/platforms/python/integrations/django/
+if _dsn := env.str("SENTRY_DSN", ""):
+    # Not above: it takes each worker some megabytes.
+    import sentry_sdk
+    from sentry_sdk.integrations.logging import ignore_logger
+
+    # Scanners cause these.
+    ignore_logger("django.security.*")
+    sentry_sdk.init(_dsn)

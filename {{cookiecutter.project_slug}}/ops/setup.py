@@ -10,6 +10,8 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 NAMES = ("app_password", "owner_password", "replicator_password", "monitor_password", "secret_key")
+# Others give these. Compose mounts them, so they are there, and empty until you write in them.
+GIVEN = ("email_password", "s3_secret_key")
 
 
 def make_secrets(directory: Path = PROJECT / "secrets") -> list[str]:
@@ -28,6 +30,9 @@ def make_secrets(directory: Path = PROJECT / "secrets") -> list[str]:
         # URL-safe: it stands in a URL, a passfile and PgBouncer's user list without escaping. 384 bits.
         _write(path, f"{secrets.token_urlsafe(48)}\n")
         made.append(name)
+    for name in GIVEN:
+        if not (directory / name).exists():
+            _write(directory / name, "")
     return made
 
 

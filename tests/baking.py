@@ -87,6 +87,12 @@ def _defaults() -> dict[str, Any]:
     return dict(prompt_for_config(generate_context(str(TEMPLATE / "cookiecutter.json")), no_input=True))
 
 
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
 def edit_env(project: Path, **values: str) -> None:
     """Changes lines of the project's .env, as a person who regrets an answer does."""
     path = project / ".env"

@@ -7,6 +7,7 @@ from typing import Any
 
 import requests
 
+from tests.baking import edit
 from tests.waiting import eventually
 
 MODELS = """
@@ -110,12 +111,6 @@ def submit(visitor: requests.Session, url: str, files: Any = None, **fields: str
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', visitor.get(url).text)
     assert token
     return visitor.post(url, data={"csrfmiddlewaretoken": token[1], **fields}, files=files).text
-
-
-def edit(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
 
 
 def shows(url: str, text: str) -> None:

@@ -5,9 +5,9 @@ import subprocess
 
 import psycopg
 
-from tests.baking import free_port
+from tests.baking import edit, free_port
 from tests.conftest import MakeStack
-from tests.first_hour import edit, first_hour
+from tests.first_hour import first_hour
 from tests.stack.stack import Stack
 from tests.waiting import eventually
 

@@ -1,5 +1,4 @@
 from django.apps import AppConfig
-from django.db.backends.signals import connection_created
 
 
 class ArticlesConfig(AppConfig):
@@ -8,8 +7,3 @@ class ArticlesConfig(AppConfig):
     name = "articles"
     # Django 5.2 and 6.1 differ in their default: named here, both write the same migration.
     default_auto_field = "django.db.models.BigAutoField"
-
-    def ready(self) -> None:
-        from . import querylog
-
-        connection_created.connect(querylog.watch, dispatch_uid="articles.querylog")

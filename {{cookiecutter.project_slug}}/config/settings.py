@@ -125,7 +125,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     # Outermost: it must know of every write that the others make, the session's among them.
     "dbrouting.middleware.ConsistencyMiddleware",
-    *(["articles.querylog.QueryLogMiddleware"] if SHOW_QUERIES else []),
+    *(["config.querylog.QueryLogMiddleware"] if SHOW_QUERIES else []),
     "django.middleware.security.SecurityMiddleware",
     # Django 5.2 has none.
     *(["django.middleware.csp.ContentSecurityPolicyMiddleware"] if django.VERSION >= (6, 0) else []),
@@ -142,6 +142,7 @@ WSGI_APPLICATION = "config.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -149,7 +150,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "config.context.site",
-                "articles.querylog.query_log",
+                "config.querylog.query_log",
             ]
         },
     }
@@ -182,6 +183,7 @@ USE_TZ = True
 # https://docs.djangoproject.com/en/stable/topics/files/
 
 STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = env.str("STATIC_ROOT", str(BASE_DIR / "staticfiles"))
 # What visitors and editors upload: a directory, in the container a volume, which the site serves itself
 # (config/media.py), or a bucket.

@@ -77,7 +77,7 @@ def recording() -> Iterator[QueryLog]:
 def watch(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     """Put `record` on a new connection. Receives `connection_created`, before the first query is sent.
 
-    Connected once by the app's `ready`: wrapping per request would have to find the view's thread first.
+    Connected once, by `ready` of ops/apps.py: wrapping per request would have to find the view's thread first.
     A wrapper outlives reconnects, so a connection may already have it. Inside the router's, which is the first, and not
     last: that one `execute_wrapper()` would take away, if the connection is made inside it.
     """
@@ -113,11 +113,13 @@ class QueryLogMiddleware:
         if self.is_async:
             return self.__acall__(request)
         with recording():
-            return self.get_response(request)
+            answer: HttpResponseBase = self.get_response(request)
+        return answer
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         with recording():
-            return await self.get_response(request)
+            answer: HttpResponseBase = await self.get_response(request)
+        return answer
 
 
 def query_log(request: HttpRequest) -> dict[str, QueryLog | None]:

@@ -54,7 +54,7 @@ def first_hour(project: Path, url: str, run: Callable[..., str], terminal: Calla
     run("python", "manage.py", "startapp", "shop")
     assert "All checks passed!" in run("ruff", "check", "shop")
     assert "already formatted" in run("ruff", "format", "--check", "shop")
-    edit(project / "config" / "settings.py", '    "articles",\n', '    "articles",\n    "shop",\n')
+    edit(project / "config" / "settings.py", '    "users",\n', '    "users",\n    "shop",\n')
     (project / "shop" / "models.py").write_text(MODELS)
     (project / "shop" / "admin.py").write_text(ADMIN)
     (project / "shop" / "views.py").write_text(VIEWS)

@@ -4,6 +4,9 @@ import pytest
 
 from ops.for_tests import run_inside_devstack
 
+# Fixtures for tests that read replicas.
+pytest_plugins = ["dbrouting.pytest_plugin"]
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:

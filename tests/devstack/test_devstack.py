@@ -1,4 +1,4 @@
-"""`manage.py devstack` and what runs on it, from start to end: its own `make test`, Ctrl-C, kill -9, a start that fails."""
+"""`manage.py devstack` and what runs on it, from start to end: the project's `make test`, Ctrl-C, kill -9, a start that fails."""
 
 import os
 import re
@@ -23,7 +23,9 @@ def project(make_project: Callable[..., Path]) -> Path:
 
 
 def test_the_projects_own_tests_pass(first_project: Path) -> None:
-    """ruff, mypy --strict and pytest on a real primary and two real replicas, as its workflow runs them."""
+    """ruff, mypy --strict and pytest on a real primary and two real replicas, as its workflow runs them. (Those of its
+    packages are run by test_example.py.)
+    """
     printed = run_job(first_project, "test")
     assert re.search(r"^\d+ passed", printed, flags=re.MULTILINE)
     assert "Success: no issues found" in printed

@@ -112,7 +112,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
     "dbrouting",
-    "articles",
+    "articles",  # remove-example
     "users",
     "ops",
     "django.contrib.admin",

@@ -16,5 +16,5 @@ urlpatterns = [
     path("reset/done/", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("admin/", admin.site.urls),
     path(f"{settings.MEDIA_URL.lstrip('/')}<path:path>", serve_media),
-    path("", include("articles.urls")),
+    path("", include("articles.urls")),  # remove-example
 ]

@@ -33,7 +33,7 @@ class Command(BaseCommand):
             help="data in a new directory, removed at the end; the nodes reached directly, as a role that may create "
             "the test database",
         )
-        parser.add_argument("--seed", action="store_true", help="make articles and comments to look at")
+        parser.add_argument("--seed", action="store_true", help="make articles to look at")  # remove-example
         parser.add_argument(
             "--reload",
             action="store_true",
@@ -41,13 +41,14 @@ class Command(BaseCommand):
         )
         parser.add_argument("command", nargs=REMAINDER, help="run this instead of the site, and end with its status")
 
-    def handle(self, *args: Any, for_tests: bool, seed: bool, reload: bool, command: list[str], **options: Any) -> None:
+    def handle(self, *args: Any, for_tests: bool, reload: bool, command: list[str], **options: Any) -> None:
+        self.seed: bool = options["seed"]  # remove-example
         # `docker stop` sends SIGTERM, a closed terminal SIGHUP, and a shell script's background job starts with SIGINT
         # ignored: each is to end as Ctrl-C does.
         for number in STOP_SIGNALS:
             signal.signal(number, end_once)
         try:
-            status = self._run(for_tests, seed, reload, command)
+            status = self._run(for_tests, reload, command)
         except DevstackError as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
@@ -58,7 +59,7 @@ class Command(BaseCommand):
             signal.signal(number, signal.SIG_IGN)
         sys.exit(status)
 
-    def _run(self, for_tests: bool, seed: bool, reload: bool, command: list[str]) -> int:
+    def _run(self, for_tests: bool, reload: bool, command: list[str]) -> int:
         choices = DEFAULTS | dict(os.environ)
         port = _port(choices.get("WEB_PORT", "8000"))
         if command[:1] == ["--"]:
@@ -79,9 +80,9 @@ class Command(BaseCommand):
                 env |= {"DEBUG": "on", "WEB_WORKER": "gthread", "CONNECTION_STRATEGY": "per-request"}
             self._manage(stack, env, "collectstatic", "--noinput", "--verbosity=0")
             self._manage(stack, env, "migrate", "--noinput", f"--verbosity={int(not for_tests)}")
-            if seed:
-                env["SHOW_QUERIES"] = "on"
-                self._manage(stack, env, "seed_articles")
+            if self.seed:  # remove-example
+                env["SHOW_QUERIES"] = "on"  # remove-example
+                self._manage(stack, env, "seed_articles")  # remove-example
             return stack.run(command, env) if command else self._serve(stack, env, port, reload)
 
     def _manage(self, stack: Devstack, env: dict[str, str], *arguments: str) -> None:
@@ -111,7 +112,8 @@ class Command(BaseCommand):
             )
         self.stdout.write(f"\nThe site: http://localhost:{port}/    Stop it: Ctrl-C")
         self.stdout.write(f"PostgreSQL: {stack.url('primary', 'owner')}    Its password: in secrets/owner_password")
-        self.stdout.write(f"In another terminal manage.py finds it. Rows: {_python()} manage.py seed_articles\n")
+        self.stdout.write(f"Rows to look at: {_python()} manage.py seed_articles")  # remove-example
+        self.stdout.write(f"In another terminal {_python()} manage.py finds it.\n")
         self.stdout.flush()
         return site.wait()
 

@@ -1,23 +1,16 @@
+"""Fixtures for tests that read replicas. conftest.py of the project registers them, for each app's tests."""
+
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from functools import partial
 
 import pytest
-from django.conf import settings
 from django.db import DatabaseError, connections
 
 from dbrouting.conf import config
 from dbrouting.monitor import State, configured, connect, monitor
 from dbrouting.tokens import primary_token
-
-
-@pytest.fixture
-def parameters() -> dict[str, Any]:
-    """For psycopg: how `default` is reached."""
-    entry = settings.DATABASES["default"]
-    names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD", "dbname": "NAME"}
-    return {**{keyword: entry[name] for keyword, name in names.items()}, "autocommit": True}
 
 
 @pytest.fixture
@@ -51,7 +44,7 @@ def lsn_replayed(eventually: Callable[[Callable[[], object]], None]) -> Callable
             return proof is not None and token.satisfied_by(proof)
 
         for alias in config().REPLICAS:
-            eventually(lambda alias=alias: replayed(alias))
+            eventually(partial(replayed, alias))
 
     return wait
 

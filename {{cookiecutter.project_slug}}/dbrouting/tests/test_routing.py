@@ -4,21 +4,20 @@ import asyncio
 import threading
 import time
 from dataclasses import replace
-from datetime import timedelta
 from http.cookies import SimpleCookie
 
 import psycopg
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.admin.models import ADDITION, LogEntry
+from django.contrib.auth.models import Group
 from django.contrib.sessions.models import Session
 from django.core.signing import Signer
 from django.db import DatabaseError, InternalError, OperationalError, connections, transaction
 from django.db.backends.base.base import RAN_DB_VERSION_CHECK
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
-from articles.models import Article, Comment
 from dbrouting import current_token, mark_write, use_primary, use_replica, with_token
 from dbrouting.conf import config
 from dbrouting.context import consistency_context, current_context
@@ -28,13 +27,15 @@ from dbrouting.sessions import SessionStore
 from dbrouting.tokens import SEGMENT_HEADER, bytes_of_wal, primary_token
 from users.models import User
 
+pytestmark = pytest.mark.urls("dbrouting.tests.pages")
 replicated = pytest.mark.django_db(transaction=True, databases=["default", "replica"])
 
 
-def article(slug: str = "first") -> Article:
-    return Article.objects.create(
-        title=slug, slug=slug, body="…", author_name="a", published_at=timezone.now() - timedelta(days=1)
-    )
+PAGE = "/groups/"
+
+
+def group(name: str = "first") -> Group:
+    return Group.objects.create(name=name)
 
 
 def databases_asked(page) -> set[str]:
@@ -63,49 +64,49 @@ def test_the_replica_is_a_standby_of_the_primary():
 
 @replicated
 def test_a_row_reaches_the_replica(eventually):
-    created = article()
-    eventually(Article.objects.using("replica").filter(pk=created.pk).exists)
+    created = group()
+    eventually(Group.objects.using("replica").filter(pk=created.pk).exists)
 
 
 @replicated
 def test_the_replica_refuses_writes(lsn_replayed):
     lsn_replayed()
     with pytest.raises(InternalError, match="read-only transaction"):
-        Article.objects.using("replica").create(title="x", slug="x", body="x", author_name="x")
+        Group.objects.using("replica").create(name="x")
 
 
 @replicated
 def test_a_safe_context_reads_from_a_replica(lsn_replayed):
-    article()
+    group()
     lsn_replayed()
     with consistency_context():
-        assert Article.objects.get()._state.db == "replica"
+        assert Group.objects.get()._state.db == "replica"
 
 
 @replicated
 def test_after_a_write_the_context_reads_the_primary(lsn_replayed):
     lsn_replayed()
     with consistency_context():
-        assert Article.objects.all().db == "replica"
-        article()
-        assert Article.objects.all().db == "default"
+        assert Group.objects.all().db == "replica"
+        group()
+        assert Group.objects.all().db == "default"
 
 
 @replicated
 @pytest.mark.parametrize("by", ["using", "cursor", "mark_write"])
 def test_a_write_that_asks_no_router_counts_as_well(lsn_replayed, by: str):
-    created = article()
+    created = group()
     lsn_replayed()
     with consistency_context() as context:
-        assert Article.objects.all().db == "replica"
+        assert Group.objects.all().db == "replica"
         if by == "using":
-            Article.objects.using("default").filter(pk=created.pk).update(title="new")
+            Group.objects.using("default").filter(pk=created.pk).update(name="new")
         elif by == "cursor":
             with connections["default"].cursor() as cursor:
-                cursor.execute("UPDATE articles_article SET title = 'new'")
+                cursor.execute("UPDATE auth_group SET name = 'new'")
         else:
             mark_write()
-        assert Article.objects.all().db == "default"
+        assert Group.objects.all().db == "default"
         assert context.wrote
 
 
@@ -114,15 +115,15 @@ def test_who_has_read_the_primary_goes_on_there(lsn_replayed):
     """A replica may be behind what the primary has just shown."""
     lsn_replayed()
     with consistency_context() as context:
-        Article.objects.using("default").count()
-        assert Article.objects.all().db == "default"
+        Group.objects.using("default").count()
+        assert Group.objects.all().db == "default"
         assert not context.wrote
 
 
 @replicated
 def test_an_unsafe_method_reads_the_primary():
     with consistency_context(safe=False):
-        assert Article.objects.all().db == "default"
+        assert Group.objects.all().db == "default"
 
 
 @replicated
@@ -130,8 +131,8 @@ def test_an_atomic_block_reads_the_primary(lsn_replayed):
     lsn_replayed()
     with consistency_context():
         with transaction.atomic():
-            assert Article.objects.all().db == "default"
-        assert Article.objects.all().db == "replica"
+            assert Group.objects.all().db == "default"
+        assert Group.objects.all().db == "replica"
 
 
 @replicated
@@ -139,9 +140,9 @@ def test_a_context_inside_an_atomic_block_sees_what_the_block_wrote(lsn_replayed
     """A background task that is run at once, for one: it has a context of its own."""
     lsn_replayed()
     with transaction.atomic():
-        created = article()
+        created = group()
         with consistency_context():
-            assert Article.objects.get().pk == created.pk
+            assert Group.objects.get().pk == created.pk
 
 
 @replicated
@@ -155,13 +156,13 @@ def test_primary_only_apps_read_the_primary(settings, lsn_replayed, model):
 
 def test_outside_a_request_everything_is_on_the_primary():
     assert current_context() is None
-    assert Article.objects.all().db == "default"
+    assert Group.objects.all().db == "default"
 
 
 def test_without_replicas_everything_is_on_the_primary(settings):
     settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": []}
     with consistency_context():
-        assert ReadWriteRouter().db_for_read(Article) == "default"
+        assert ReadWriteRouter().db_for_read(Group) == "default"
 
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
@@ -169,20 +170,20 @@ def test_one_context_stays_on_one_replica(lsn_replayed):
     lsn_replayed()
     for _ in range(20):
         with consistency_context():
-            assert len({ReadWriteRouter().db_for_read(Article) for _ in range(20)}) == 1
+            assert len({ReadWriteRouter().db_for_read(Group) for _ in range(20)}) == 1
 
 
 def test_migrations_run_where_writes_arrive(settings):
     settings.DBROUTING = {"REPLICAS": ["replica"]}
     router = ReadWriteRouter()
-    assert router.allow_migrate("replica", "articles") is False
+    assert router.allow_migrate("replica", "auth") is False
     # None leaves it to the next router, and to Django, which allows it.
-    assert [router.allow_migrate(alias, "articles") for alias in ("default", "another")] == [None] * 2
+    assert [router.allow_migrate(alias, "auth") for alias in ("default", "another")] == [None] * 2
 
 
 def test_objects_of_the_same_database_may_be_related_and_of_others_not(settings):
     settings.DBROUTING = {"REPLICAS": ["replica"]}
-    stranger, replicated, new = Article(), Article(), Article()
+    stranger, replicated, new = Group(), Group(), Group()
     stranger._state.db, replicated._state.db = "another", "replica"
     assert ReadWriteRouter().allow_relation(replicated, new) is True
     assert ReadWriteRouter().allow_relation(replicated, stranger) is None
@@ -192,24 +193,24 @@ def test_objects_of_the_same_database_may_be_related_and_of_others_not(settings)
 def test_overrides_win(lsn_replayed):
     lsn_replayed()
     with use_replica(max_staleness=5):
-        assert Article.objects.all().db == "replica"
+        assert Group.objects.all().db == "replica"
     with consistency_context(safe=False), use_replica(max_staleness=5):
-        assert Article.objects.all().db == "replica"
+        assert Group.objects.all().db == "replica"
         with use_primary():
-            assert Article.objects.all().db == "default"
+            assert Group.objects.all().db == "default"
 
 
 @replicated
 def test_a_replica_that_is_not_fresh_enough_is_not_used(lsn_replayed, replay_paused, eventually):
     lsn_replayed()
     with replay_paused():
-        article()
+        group()
         stale = monitor.replica("replica").staleness
         eventually(lambda: stale() > 1)
         with use_replica(max_staleness=1):
-            assert Article.objects.all().db == "default"
+            assert Group.objects.all().db == "default"
         with use_replica(max_staleness=60):
-            assert Article.objects.all().db == "replica"
+            assert Group.objects.all().db == "replica"
 
 
 @replicated
@@ -217,10 +218,10 @@ def test_staleness_is_bounded(settings, lsn_replayed, replay_paused, eventually)
     settings.DBROUTING = {**settings.DBROUTING, "MAX_STALENESS": 1}
     lsn_replayed()
     with replay_paused():
-        article()
+        group()
         eventually(lambda: monitor.replica("replica").state is State.LAGGING)
         with consistency_context():
-            assert Article.objects.all().db == "default"
+            assert Group.objects.all().db == "default"
     eventually(lambda: monitor.replica("replica").state is State.UP)
 
 
@@ -229,7 +230,7 @@ def test_a_process_that_has_just_begun_calls_no_replica_lagging(settings, lsn_re
     settings.DBROUTING = {**settings.DBROUTING, "MAX_STALENESS": 1}
     lsn_replayed()
     with replay_paused():
-        article()
+        group()
         monitor.reset()
         replica = monitor.replica("replica")
         eventually(lambda: replica.state is State.LAGGING)
@@ -251,18 +252,18 @@ def test_an_idle_primary_makes_no_replica_stale(lsn_replayed):
 def test_a_token_is_satisfied_when_replayed_and_not_before(lsn_replayed, replay_paused, eventually):
     lsn_replayed()
     with replay_paused():
-        created = article()
+        created = group()
         token = primary_token().sign()
         for _ in range(5):
             with with_token(token):
-                assert Article.objects.get(pk=created.pk)._state.db == "default"
+                assert Group.objects.get(pk=created.pk)._state.db == "default"
             threading.Event().wait(0.05)
         # Who has not written it may be shown what was before.
         with consistency_context():
-            assert not Article.objects.filter(pk=created.pk).exists()
+            assert not Group.objects.filter(pk=created.pk).exists()
     lsn_replayed()
     with with_token(token):
-        assert Article.objects.get(pk=created.pk)._state.db == "replica"
+        assert Group.objects.get(pk=created.pk)._state.db == "replica"
 
 
 def test_a_position_past_4_gib_of_wal():
@@ -305,24 +306,24 @@ def test_a_position_behind_a_page_header_is_reached(eventually):
 @replicated
 def test_a_token_from_an_open_transaction_is_never_satisfied(lsn_replayed):
     with consistency_context(), transaction.atomic():
-        article()
+        group()
         token = current_token()
     lsn_replayed()
     with with_token(token):
-        assert Article.objects.get()._state.db == "default"
+        assert Group.objects.get()._state.db == "default"
 
 
 @replicated
 def test_a_token_pins_its_reader_to_a_replica_and_its_incarnation(lsn_replayed):
     lsn_replayed()
     with consistency_context() as context:
-        Article.objects.count()
+        Group.objects.count()
         token = context.token()
     assert token.pin == ("replica", monitor.replica("replica").latest.incarnation)
     other = token.__class__(token.system, token.timeline, token.lsn, ("replica", token.pin[1] - 1))
     for carried, database in ((token, "replica"), (other, "default")):
         with with_token(carried.sign()):
-            assert Article.objects.all().db == database
+            assert Group.objects.all().db == database
 
 
 @pytest.mark.parametrize(
@@ -336,14 +337,14 @@ def test_what_is_no_token_demands_nothing(spoilt):
 @replicated
 def test_a_token_ends(client: Client, lsn_replayed, replay_paused):
     """Its cookie goes with it; this client has kept it."""
-    created = article()
+    group()
     lsn_replayed()
     with replay_paused():
-        Comment.objects.create(article=created, author_name="b", body="mine")
+        group("mine")
         for age, shown in ((0, True), (config().TOKEN_LIFE + 1, False)):
             token = replace(primary_token(), issued=int(time.time() - age))
             client.cookies = SimpleCookie({token.cookie_name(): token.sign()})
-            assert ("mine" in client.get(created.get_absolute_url()).text) is shown
+            assert ("mine" in client.get(PAGE).text) is shown
 
 
 # Threads, tasks, async ------------------------------------------------------------------------------------------------
@@ -357,14 +358,14 @@ def test_a_thread_reads_what_its_starter_wrote(lsn_replayed, replay_paused):
     def work(token: str) -> None:
         try:
             with with_token(token):
-                seen.append(Article.objects.get()._state.db)
+                seen.append(Group.objects.get()._state.db)
             # Without a token there is no context, and without a context the primary.
-            seen.append(Article.objects.get()._state.db)
+            seen.append(Group.objects.get()._state.db)
         finally:
             connections.close_all()
 
     with replay_paused(), consistency_context():
-        article()
+        group()
         thread = threading.Thread(target=work, args=[current_token()])
         thread.start()
         thread.join()
@@ -377,11 +378,11 @@ def test_child_tasks_share_their_request_context(lsn_replayed):
 
     async def view() -> list[str]:
         with consistency_context():
-            before = [await sync_to_async(lambda: Article.objects.all().db)()]
-            await asyncio.gather(sync_to_async(article)(), asyncio.sleep(0))
+            before = [await sync_to_async(lambda: Group.objects.all().db)()]
+            await asyncio.gather(sync_to_async(group)(), asyncio.sleep(0))
             return [
                 *before,
-                *await asyncio.gather(*(sync_to_async(lambda: Article.objects.all().db)() for _ in range(3))),
+                *await asyncio.gather(*(sync_to_async(lambda: Group.objects.all().db)() for _ in range(3))),
             ]
 
     assert async_to_sync(view)() == ["replica", "default", "default", "default"]
@@ -392,24 +393,25 @@ def test_a_task_that_is_run_at_once_writes_for_its_request(lsn_replayed):
     """Django's ImmediateBackend, for one: it has a context of its own, inside the request's."""
     lsn_replayed()
     with consistency_context() as request:
-        assert Article.objects.all().db == "replica"
+        assert Group.objects.all().db == "replica"
         with with_token(None):
-            article()
-        assert (request.wrote, Article.objects.all().db) == (True, "default")
+            group()
+        assert (request.wrote, Group.objects.all().db) == (True, "default")
 
 
 @replicated
 def test_what_names_a_replica_by_an_object_from_there_sees_the_write_too(lsn_replayed, replay_paused):
-    first = article()
+    entry = {"user": User.objects.create(username="ada"), "action_flag": ADDITION}
+    first = LogEntry.objects.create(**entry)
     lsn_replayed()
     with consistency_context(), replay_paused():
-        found = Article.objects.get()
+        found = LogEntry.objects.get()
         assert found._state.db == "replica"
-        second = article("second")
-        assert found.get_next_by_created_at() == second
+        second = LogEntry.objects.create(**entry)
+        assert found.get_next_by_action_time() == second
         # Who says that it may be old, gets it.
         with use_replica(max_staleness=60):
-            assert list(Article.objects.all()) == [first]
+            assert list(LogEntry.objects.all()) == [first]
 
 
 # Pages ----------------------------------------------------------------------------------------------------------------
@@ -417,82 +419,82 @@ def test_what_names_a_replica_by_an_object_from_there_sees_the_write_too(lsn_rep
 
 @replicated
 def test_a_page_is_read_from_the_replica_and_a_post_is_not(client: Client, lsn_replayed):
-    created = article()
+    group()
     lsn_replayed()
-    page = client.get(created.get_absolute_url())
+    page = client.get(PAGE)
     assert page.status_code == 200
     assert databases_asked(page) == {"replica"}
     with CaptureQueriesContext(connections["replica"]) as on_replica:
-        posted = client.post(created.get_absolute_url(), {"author_name": "b", "body": "c"})
+        posted = client.post(PAGE, {"name": "c"})
     assert (posted.status_code, len(on_replica)) == (302, 0)
-    assert Comment.objects.count() == 1
+    assert Group.objects.count() == 2
 
 
 @replicated
 def test_the_same_under_asgi(lsn_replayed):
-    created = article()
+    group()
     lsn_replayed()
-    page = async_to_sync(AsyncClient().get)(created.get_absolute_url())
+    page = async_to_sync(AsyncClient().get)(PAGE)
     assert page.status_code == 200
     assert databases_asked(page) == {"replica"}
 
 
 @replicated
 def test_the_page_after_a_post_shows_it(client: Client, lsn_replayed, replay_paused):
-    created = article()
+    group()
     lsn_replayed()
     with replay_paused():
-        client.post(created.get_absolute_url(), {"author_name": "b", "body": "mine"})
-        assert "mine" in client.get(created.get_absolute_url()).text
-        assert "mine" not in Client().get(created.get_absolute_url()).text
+        client.post(PAGE, {"name": "mine"})
+        assert "mine" in client.get(PAGE).text
+        assert "mine" not in Client().get(PAGE).text
     lsn_replayed()
-    page = client.get(created.get_absolute_url())
+    page = client.get(PAGE)
     assert ("mine" in page.text, databases_asked(page)) == (True, {"replica"})
 
 
 @replicated
 def test_the_same_under_asgi_after_a_post(lsn_replayed, replay_paused):
-    created, client = article(), AsyncClient()
+    client = AsyncClient()
     lsn_replayed()
     with replay_paused():
-        posted = async_to_sync(client.post)(created.get_absolute_url(), {"author_name": "b", "body": "mine"})
+        posted = async_to_sync(client.post)(PAGE, {"name": "mine"})
         assert posted.status_code == 302
-        assert "mine" in async_to_sync(client.get)(created.get_absolute_url()).text
+        assert "mine" in async_to_sync(client.get)(PAGE).text
 
 
 @replicated
 def test_a_client_without_cookies_carries_the_header(lsn_replayed, replay_paused):
-    created = article()
+    group()
     lsn_replayed()
     with replay_paused():
-        posted = Client().post(created.get_absolute_url(), {"author_name": "b", "body": "mine"})
+        posted = Client().post(PAGE, {"name": "mine"})
         token = posted.headers["Consistency-Token"]
-        assert "mine" in Client().get(created.get_absolute_url(), headers={"Consistency-Token": token}).text
+        assert "mine" in Client().get(PAGE, headers={"Consistency-Token": token}).text
 
 
 @replicated
 def test_an_anonymous_reader_gets_no_token(client: Client, lsn_replayed):
-    created = article()
+    group()
     lsn_replayed()
-    page = client.get(created.get_absolute_url())
+    page = client.get(PAGE)
     assert not [name for name in page.cookies if name.startswith("dbrouting")]
     assert "Consistency-Token" not in page.headers
 
 
 @replicated
 def test_a_writer_gets_one_token_and_later_one_in_its_place(client: Client, lsn_replayed):
-    created = article()
-    for _ in range(3):
-        client.post(created.get_absolute_url(), {"author_name": "b", "body": "c"})
+    group()
+    for number in range(3):
+        client.post(PAGE, {"name": f"{number}"})
         assert len(alive(client)) == 1
     lsn_replayed()
     before = alive(client)
-    client.get("/")
+    client.get(PAGE)
     pinned = alive(client)
     assert len(pinned) == 1
     assert pinned != before
     # Reading on changes nothing, so nothing is sent.
-    page = client.get("/")
+    page = client.get(PAGE)
     assert "Consistency-Token" not in page.headers
     assert alive(client) == pinned
 
@@ -500,17 +502,17 @@ def test_a_writer_gets_one_token_and_later_one_in_its_place(client: Client, lsn_
 @replicated
 def test_an_answer_that_comes_late_does_not_undo_a_write(client: Client, lsn_replayed, replay_paused):
     """A reading request that began before the write, and whose answer is the last: it knows nothing of the write."""
-    created = article()
-    client.post(created.get_absolute_url(), {"author_name": "b", "body": "first"})
+    group()
+    client.post(PAGE, {"name": "second"})
     lsn_replayed()
     slow = Client()
     slow.cookies = client.cookies.copy()
     with replay_paused():
-        client.post(created.get_absolute_url(), {"author_name": "b", "body": "mine"})
-        late = slow.get("/")
+        client.post(PAGE, {"name": "mine"})
+        late = slow.get(PAGE)
         assert databases_asked(late) == {"replica"}
         client.cookies.update(late.cookies)
-        assert "mine" in client.get(created.get_absolute_url()).text
+        assert "mine" in client.get(PAGE).text
 
 
 def alive(client: Client) -> list[str]:
@@ -521,9 +523,9 @@ def alive(client: Client) -> list[str]:
 def test_a_plain_test_case_needs_no_replica(client: Client):
     """Its transaction counts as an atomic block, so it sees its own rows, and only on the primary."""
     monitor.reset()
-    created = article()
-    client.post(created.get_absolute_url(), {"author_name": "b", "body": "c"})
-    page = client.get(created.get_absolute_url())
+    group()
+    client.post(PAGE, {"name": "c"})
+    page = client.get(PAGE)
     assert page.status_code == 200
     assert databases_asked(page) == {"default"}
     # Nobody has even begun to ask the replica where it stands.
@@ -540,60 +542,60 @@ def test_the_context_ends_with_the_request(client: Client, db):
 
 @replicated
 def test_a_read_whose_backend_is_killed_is_run_on_the_primary(lsn_replayed, eventually):
-    created = article()
+    created = group()
     lsn_replayed()
     with consistency_context():
-        assert Article.objects.get()._state.db == "replica"
+        assert Group.objects.get()._state.db == "replica"
         kill_backend_of("replica")
-        assert Article.objects.filter(pk=created.pk).count() == 1
-        assert Article.objects.all().db == "default"
+        assert Group.objects.filter(pk=created.pk).count() == 1
+        assert Group.objects.all().db == "default"
     assert monitor.replica("replica").state is not State.UP
     eventually(lambda: monitor.replica("replica").state is State.UP)
     with consistency_context():
-        assert Article.objects.get()._state.db == "replica"
+        assert Group.objects.get()._state.db == "replica"
 
 
 @replicated
 @pytest.mark.parametrize("shape", ["list", "iterator", "raw", "cursor", "aggregate"])
 def test_every_kind_of_read_survives(lsn_replayed, eventually, shape: str):
-    created = article()
+    created = group()
     lsn_replayed()
-    articles = Article.objects.using("replica")
-    list(articles)
+    groups = Group.objects.using("replica")
+    list(groups)
     kill_backend_of("replica")
     if shape == "list":
-        assert [found.pk for found in articles] == [created.pk]
+        assert [found.pk for found in groups] == [created.pk]
     elif shape == "iterator":
-        assert [found.pk for found in articles.iterator()] == [created.pk]
+        assert [found.pk for found in groups.iterator()] == [created.pk]
     elif shape == "raw":
-        assert [found.pk for found in articles.raw("WITH a AS (SELECT * FROM articles_article) SELECT * FROM a")] == [
+        assert [found.pk for found in groups.raw("WITH a AS (SELECT * FROM auth_group) SELECT * FROM a")] == [
             created.pk
         ]
     elif shape == "cursor":
         with connections["replica"].cursor() as cursor:
-            cursor.execute("SELECT id FROM articles_article WHERE slug = %s", ["first"])
+            cursor.execute("SELECT id FROM auth_group WHERE name = %s", ["first"])
             assert cursor.fetchall() == [(created.pk,)]
     else:
-        assert articles.count() == 1
+        assert groups.count() == 1
     eventually(lambda: monitor.replica("replica").state is State.UP)
 
 
 @replicated
 def test_a_replica_that_refuses_connections_fails_nobody(client: Client, lsn_replayed, replica_down):
-    created = article()
+    created = group()
     lsn_replayed()
     with replica_down():
-        assert Article.objects.using("replica").get().pk == created.pk
-        page = client.get("/from-replica/")
+        assert Group.objects.using("replica").get().pk == created.pk
+        page = client.get("/from-replica/groups/")
         assert (page.status_code, databases_asked(page)) == (200, {"default"})
         with pytest.raises(OperationalError), transaction.atomic(using="replica"):
-            Article.objects.using("replica").get()
+            Group.objects.using("replica").get()
 
 
 @replicated
 def test_a_replica_that_was_down_from_the_first_is_used_when_it_is_up(lsn_replayed, replica_down):
     """The first connection asks for the server's version, by a cursor of the connection that is being made."""
-    article()
+    group()
     lsn_replayed()
     with replica_down():
         pass
@@ -603,7 +605,7 @@ def test_a_replica_that_was_down_from_the_first_is_used_when_it_is_up(lsn_replay
     connections["replica"]._connected_at = float("-inf")
     lsn_replayed()
     with consistency_context():
-        assert Article.objects.get()._state.db == "replica"
+        assert Group.objects.get()._state.db == "replica"
 
 
 @replicated
@@ -639,19 +641,19 @@ def test_a_write_to_a_replica_that_is_away_is_done_nowhere(lsn_replayed, replica
     lsn_replayed()
     with replica_down():
         with pytest.raises(InternalError, match="read-only transaction"):
-            Article.objects.using("replica").create(title="x", slug="x", body="x", author_name="x")
+            Group.objects.using("replica").create(name="x")
         with pytest.raises(InternalError, match="read-only transaction"), connections["replica"].cursor() as cursor:
-            cursor.execute("WITH gone AS (DELETE FROM articles_article RETURNING id) SELECT count(*) FROM gone")
-    assert not Article.objects.exists()
+            cursor.execute("WITH gone AS (DELETE FROM auth_group RETURNING id) SELECT count(*) FROM gone")
+    assert not Group.objects.exists()
 
 
 @replicated
 def test_a_fallback_inside_an_open_transaction_leaves_it_writable(lsn_replayed, replica_down):
     lsn_replayed()
     with replica_down(), transaction.atomic():
-        assert not Article.objects.using("replica").exists()
-        article()
-    assert Article.objects.count() == 1
+        assert not Group.objects.using("replica").exists()
+        group()
+    assert Group.objects.count() == 1
 
 
 @replicated
@@ -671,7 +673,7 @@ def test_an_error_that_is_the_statements_own_is_not_run_again(lsn_replayed, stat
 @replicated
 def test_a_proof_that_has_expired_is_worth_nothing(lsn_replayed, monkeypatch):
     """The process was suspended during the read, for one: the replica may have been restarted meanwhile."""
-    article()
+    group()
     lsn_replayed()
 
     def expire(execute, *statement):
@@ -680,7 +682,7 @@ def test_a_proof_that_has_expired_is_worth_nothing(lsn_replayed, monkeypatch):
 
     again = decided("read again: the proof has expired")
     with consistency_context(), connections["replica"].execute_wrapper(expire):
-        assert len(Article.objects.all()) == 1
+        assert len(Group.objects.all()) == 1
     assert decided("read again: the proof has expired") == again + 1
 
 
@@ -706,12 +708,12 @@ def log_in(client: Client) -> None:
 
 @replicated
 def test_a_page_for_someone_logged_in_sends_nothing_to_the_primary(client: Client, user: User, lsn_replayed):
-    article()
+    group()
     log_in(client)
     lsn_replayed()
     client.get("/admin/")
     with CaptureQueriesContext(connections["default"]) as on_primary:
-        page = client.get("/admin/articles/article/")
+        page = client.get("/admin/auth/group/")
     assert (page.status_code, page.context["user"].username) == (200, "ada")
     assert on_primary.captured_queries == []
 
@@ -738,7 +740,7 @@ def test_who_somebody_is_may_not_be_old(lsn_replayed, replay_paused):
         session["key"] = "value"
         session.create()
         with use_replica(max_staleness=60):
-            assert Article.objects.all().db == "replica"
+            assert Group.objects.all().db == "replica"
             assert SessionStore(session.session_key)["key"] == "value"
 
 

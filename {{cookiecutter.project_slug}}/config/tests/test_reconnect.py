@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
 import pytest
+from django.contrib.auth.models import Group
 from django.db import OperationalError, connections, transaction
 
-from articles.models import Article
 from config.backends import reconnect
 from config.backends.geventpool.base import CheckedPool
 from config.backends.postgresql.base import DatabaseWrapper
@@ -17,8 +17,7 @@ from config.backends.postgresql.base import DatabaseWrapper
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LOCK = "pg_advisory_xact_lock_shared(7)"
-COLUMNS = "title, slug, author_name, body, created_at"
-INSERT = f"INSERT INTO articles_article ({COLUMNS}) SELECT 'x', 'x', '', '', now() FROM "
+INSERT = "INSERT INTO auth_group (name) SELECT 'x' FROM "
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +67,8 @@ def kill(watcher: psycopg.Connection) -> None:
     watcher.execute("SELECT pg_terminate_backend(%s, 5000)", [connections["default"].connection.info.backend_pid])
 
 
-def titles() -> list[str]:
-    return list(Article.objects.values_list("title", flat=True))
+def names() -> list[str]:
+    return list(Group.objects.values_list("name", flat=True))
 
 
 def execute(sql: str) -> list[tuple[object, ...]]:
@@ -79,55 +78,55 @@ def execute(sql: str) -> list[tuple[object, ...]]:
 
 
 def test_a_connection_that_has_ended_is_replaced_before_a_write(watcher):
-    titles()
+    names()
     kill(watcher)
-    Article.objects.create(title="x", slug="x", body="", author_name="")
-    assert titles() == ["x"]
+    Group.objects.create(name="x")
+    assert names() == ["x"]
 
 
 def test_a_transaction_of_which_nothing_was_sent_begins_again(watcher):
-    titles()
+    names()
     hooks = []
     with transaction.atomic():
         transaction.on_commit(lambda: hooks.append("run"))
         kill(watcher)
         with transaction.atomic():
-            Article.objects.create(title="x", slug="x", body="", author_name="")
+            Group.objects.create(name="x")
         assert connections["default"].in_atomic_block
         with pytest.raises(ZeroDivisionError), transaction.atomic():
-            Article.objects.create(title="y", slug="y", body="", author_name="")
+            Group.objects.create(name="y")
             raise ZeroDivisionError
         assert hooks == []
-    assert (titles(), hooks) == (["x"], ["run"])
+    assert (names(), hooks) == (["x"], ["run"])
 
 
 def test_it_is_rolled_back_as_any_other(watcher):
-    titles()
+    names()
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         kill(watcher)
-        Article.objects.create(title="x", slug="x", body="", author_name="")
+        Group.objects.create(name="x")
         raise ZeroDivisionError
-    assert titles() == []
+    assert names() == []
 
 
 def test_the_first_statement_of_a_transaction_is_sent_again(killed_once):
     with killed_once(), transaction.atomic():
         execute(f"{INSERT} {LOCK}")
-    assert titles() == ["x"]
+    assert names() == ["x"]
 
 
 def test_a_later_one_is_not(killed_once):
     with killed_once(), pytest.raises(OperationalError), transaction.atomic():
-        Article.objects.create(title="y", slug="y", body="", author_name="")
+        Group.objects.create(name="y")
         execute(f"{INSERT} {LOCK}")
-    assert titles() == []
+    assert names() == []
 
 
 def test_what_only_reads_is_sent_again(killed_once):
     with killed_once():
         assert execute(f"SELECT 'read' FROM {LOCK}") == [("read",)]
     assert connections["default"].get_autocommit()
-    Article.objects.create(title="x", slug="x", body="", author_name="")
+    Group.objects.create(name="x")
 
 
 def test_a_server_side_cursor_is_opened_again(killed_once):
@@ -144,7 +143,7 @@ def test_what_may_have_had_an_effect_is_not(killed_once, write: str):
     with killed_once(), pytest.raises(OperationalError):
         execute(write)
     connections["default"].close()
-    assert titles() == []
+    assert names() == []
 
 
 def test_what_is_in_the_session_is_not_lost_unnoticed(watcher, monkeypatch):
@@ -153,7 +152,7 @@ def test_what_is_in_the_session_is_not_lost_unnoticed(watcher, monkeypatch):
     execute("SELECT pg_advisory_lock(8)")
     kill(watcher)
     with pytest.raises(OperationalError):
-        titles()
+        names()
 
 
 # Nobody is there ------------------------------------------------------------------------------------------------------

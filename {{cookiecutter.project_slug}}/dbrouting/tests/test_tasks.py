@@ -8,10 +8,9 @@ from subprocess import Popen
 
 import pytest
 from django.apps import apps
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection, transaction
-from django.utils import timezone
 
-from articles.models import Article
 from dbrouting import consistency_context, current_token, with_token
 from ops.devstack import stop
 
@@ -23,14 +22,14 @@ TASKS = {"default": {"BACKEND": f"{APP}.DatabaseBackend"}}
 
 
 @tasks.task
-def find(slug: str, token: str | None) -> tuple[str, bool]:
-    """Which database the task reads, and whether the article is there."""
+def find(name: str, token: str | None) -> tuple[str, bool]:
+    """Which database the task reads, and whether the row is there."""
     with with_token(token):
-        return Article.objects.all().db, Article.objects.filter(slug=slug).exists()
+        return ContentType.objects.all().db, ContentType.objects.filter(model=name).exists()
 
 
-def write(slug: str) -> None:
-    Article.objects.create(title=slug, slug=slug, body="…", author_name="a", published_at=timezone.now())
+def write(name: str) -> None:
+    ContentType.objects.create(app_label="tests", model=name)
 
 
 def outcome(enqueued) -> tuple[str, bool]:
@@ -50,7 +49,7 @@ def worker(settings, tmp_path: Path, eventually) -> Iterator[None]:
     if not settings.DBROUTING["REPLICAS"]:
         pytest.skip("REPLICAS=0: there is nothing to be behind")
     # The table is a package's for development: it exists while this runs. Two apps are all it takes here.
-    settings.INSTALLED_APPS = ["articles", APP]
+    settings.INSTALLED_APPS = ["django.contrib.contenttypes", APP]
     settings.TASKS = TASKS
     (table,) = apps.get_app_config("django_tasks_database").get_models()
     with connection.schema_editor() as editor:

@@ -9,7 +9,7 @@ from django.urls import path
 from config.settings import *  # noqa: F403
 from config.settings import DATABASES
 
-ROOT_URLCONF = "tests.logged_site"
+ROOT_URLCONF = "config.tests.logged_site"
 # A page tells how it was asked for.
 SECURE_SSL_REDIRECT = False
 ELSEWHERE = {"HOST": "127.0.0.1", "PORT": 1, "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": False}

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from django.conf import settings as configured
+from django.contrib.admin.models import ADDITION, LogEntry
 from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import connections, router, transaction
 from django.db.models import Model, prefetch_related_objects
 
-from articles.models import Article, Comment
 from dbrouting import use_primary, use_replica
 from dbrouting.conf import config, ours
 from dbrouting.context import consistency_context
@@ -58,16 +58,21 @@ def legacy(
                 cursor.execute(f"DROP DATABASE {name}")
 
 
-def make(alias: str, title: str) -> Article:
-    return Article.objects.using(alias).create(pk=SAME, title=title, slug=title, body="…", author_name="a")
+def make(alias: str, name: str) -> User:
+    return User.objects.using(alias).create(pk=SAME, username=name, first_name=name)
+
+
+def entry(user: User, text: str) -> LogEntry:
+    """What belongs to a user: not saved."""
+    return LogEntry(user=user, action_flag=ADDITION, object_repr=text)
 
 
 @pytest.fixture
-def theirs() -> Article:
+def theirs() -> User:
     """A row of the second database, as read there. The primary has a row of its own by that key."""
     make("default", "ours")
     make("legacy", "theirs")
-    return Article.objects.using("legacy").get(pk=SAME)
+    return User.objects.using("legacy").get(pk=SAME)
 
 
 @pytest.fixture
@@ -78,76 +83,76 @@ def untouched() -> Iterator[None]:
         assert (context.touched, context.wrote, context.proof) == (False, False, None)
 
 
-def titles(alias: str) -> list[str]:
-    return list(Article.objects.using(alias).order_by("title").values_list("title", flat=True))
+def names(alias: str) -> list[str]:
+    return list(User.objects.using(alias).order_by("first_name").values_list("first_name", flat=True))
 
 
 # Objects --------------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_saved_where_it_was_read(theirs: Article, untouched):
-    theirs.title = "changed"
+def test_it_is_saved_where_it_was_read(theirs: User, untouched):
+    theirs.first_name = "changed"
     theirs.save()
-    theirs.body = "changed"
-    theirs.save(update_fields=["body"])
-    assert titles("legacy") == ["changed"]
+    theirs.last_name = "changed"
+    theirs.save(update_fields=["last_name"])
+    assert names("legacy") == ["changed"]
 
 
-def test_the_primarys_row_stays(theirs: Article):
-    theirs.title = "changed"
+def test_the_primarys_row_stays(theirs: User):
+    theirs.first_name = "changed"
     theirs.save()
     theirs.delete()
-    assert (titles("default"), titles("legacy")) == (["ours"], [])
+    assert (names("default"), names("legacy")) == (["ours"], [])
 
 
-def test_it_is_deleted_with_what_belongs_to_it(theirs: Article, untouched):
-    Comment.objects.using("legacy").create(article=theirs, author_name="b", body="c")
+def test_it_is_deleted_with_what_belongs_to_it(theirs: User, untouched):
+    entry(theirs, "a").save(using="legacy")
     theirs.delete()
-    assert titles("legacy") == []
-    assert not Comment.objects.using("legacy").exists()
+    assert names("legacy") == []
+    assert not LogEntry.objects.using("legacy").exists()
 
 
-def test_it_is_refreshed_from_where_it_was_read(theirs: Article, untouched):
-    partly = Article.objects.using("legacy").only("slug").get()
-    Article.objects.using("legacy").update(title="changed")
+def test_it_is_refreshed_from_where_it_was_read(theirs: User, untouched):
+    partly = User.objects.using("legacy").only("username").get()
+    User.objects.using("legacy").update(first_name="changed")
     theirs.refresh_from_db()
-    assert (theirs.title, theirs._state.db) == ("changed", "legacy")
-    assert partly.title == "changed"
+    assert (theirs.first_name, theirs._state.db) == ("changed", "legacy")
+    assert partly.first_name == "changed"
 
 
 @pytest.mark.parametrize("override", [None, use_primary, lambda: use_replica(max_staleness=60)])
-def test_no_override_takes_it_elsewhere(theirs: Article, untouched, override):
-    Comment.objects.using("legacy").create(article=theirs, author_name="b", body="c")
+def test_no_override_takes_it_elsewhere(theirs: User, untouched, override):
+    entry(theirs, "a").save(using="legacy")
     if override is None:
-        assert theirs.comments.get()._state.db == "legacy"
+        assert theirs.logentry_set.get()._state.db == "legacy"
     else:
         with override():
-            assert theirs.comments.get()._state.db == "legacy"
-            theirs.comments.update(body="d")
+            assert theirs.logentry_set.get()._state.db == "legacy"
+            theirs.logentry_set.update(object_repr="d")
 
 
-def test_what_is_made_for_it_is_made_there(theirs: Article, untouched):
+def test_what_is_made_for_it_is_made_there(theirs: User, untouched):
     made = [
-        Comment(article=theirs, author_name="1", body="c"),
-        Comment.objects.using("legacy").create(article=theirs, author_name="2", body="c"),
-        theirs.comments.create(author_name="3", body="c"),
-        theirs.comments.get_or_create(author_name="4", defaults={"body": "c"})[0],
-        theirs.comments.update_or_create(author_name="5", defaults={"body": "c"})[0],
-        *theirs.comments.bulk_create([Comment(article=theirs, author_name="6", body="c")]),
+        entry(theirs, "1"),
+        LogEntry.objects.using("legacy").create(user=theirs, action_flag=ADDITION, object_repr="2"),
+        theirs.logentry_set.create(action_flag=ADDITION, object_repr="3"),
+        theirs.logentry_set.get_or_create(object_repr="4", defaults={"action_flag": ADDITION})[0],
+        theirs.logentry_set.update_or_create(object_repr="5", defaults={"action_flag": ADDITION})[0],
+        *theirs.logentry_set.bulk_create([entry(theirs, "6")]),
     ]
     made[0].full_clean()
     made[0].save()
-    theirs.comments.add(Comment(author_name="7", body="c"), bulk=False)
-    assert {comment._state.db for comment in made} == {"legacy"}
-    found = theirs.comments.all()
-    assert (found.db, found.count(), theirs.comments.select_for_update().db) == ("legacy", 7, "legacy")
-    assert theirs.comments.filter(author_name="1").update(body="d") == 1
+    theirs.logentry_set.add(LogEntry(action_flag=ADDITION, object_repr="7"), bulk=False)
+    assert {one._state.db for one in made} == {"legacy"}
+    found = theirs.logentry_set.all()
+    assert (found.db, found.count(), theirs.logentry_set.select_for_update().db) == ("legacy", 7, "legacy")
+    assert theirs.logentry_set.filter(object_repr="1").update(object_repr="d") == 1
     # As it was read, by itself and with others.
-    comment = Comment.objects.using("legacy").first()
-    assert comment.article._state.db == "legacy"
-    prefetch_related_objects([theirs], "comments__article")
-    assert {comment._state.db for comment in theirs.comments.all()} == {"legacy"}
-    assert next(theirs.comments.all().iterator())._state.db == "legacy"
+    one = LogEntry.objects.using("legacy").first()
+    assert one.user._state.db == "legacy"
+    prefetch_related_objects([theirs], "logentry_set__user")
+    assert {one._state.db for one in theirs.logentry_set.all()} == {"legacy"}
+    assert next(theirs.logentry_set.all().iterator())._state.db == "legacy"
 
 
 def test_many_to_many(untouched):
@@ -168,7 +173,7 @@ def test_many_to_many(untouched):
 def test_content_types_and_permissions(untouched):
     # By name, since it remembers what it has read.
     ContentType.objects.clear_cache()
-    kind = ContentType.objects.db_manager("legacy").get_for_model(Article)
+    kind = ContentType.objects.db_manager("legacy").get_for_model(Group)
     assert kind._state.db == "legacy"
     assert {permission._state.db for permission in kind.permission_set.all()} == {"legacy"}
     assert Permission.objects.db_manager("legacy").filter(content_type=kind).count() == 4
@@ -176,36 +181,37 @@ def test_content_types_and_permissions(untouched):
     ContentType.objects.clear_cache()
 
 
-def test_ours_and_theirs_are_not_related(theirs: Article):
-    comment = Comment(article=Article.objects.using("default").get(), author_name="b", body="c")
+def test_ours_and_theirs_are_not_related(theirs: User):
+    mine = User.objects.using("default").get()
+    one = entry(mine, "a")
     with pytest.raises(ValueError, match="prevents this relation"):
-        comment.article = theirs
+        one.user = theirs
     with pytest.raises(ValueError):
-        Article.objects.using("default").get().comments.add(Comment(article=theirs, author_name="b", body="c"))
+        mine.logentry_set.add(entry(theirs, "a"))
     mixed = User.objects.create(username="ada")
     with pytest.raises(ValueError):
         mixed.groups.add(Group.objects.using("legacy").create(name="g"))
 
 
-def test_a_copy_goes_where_it_is_told_to(theirs: Article):
-    theirs.pk, theirs.slug = None, "copy"
+def test_a_copy_goes_where_it_is_told_to(theirs: User):
+    theirs.pk, theirs.username = None, "copy"
     theirs.save(using="default")
-    theirs.title = "a copy"
+    theirs.first_name = "a copy"
     theirs.save()
-    assert (titles("default"), titles("legacy")) == (["a copy", "ours"], ["theirs"])
-    back = Article.objects.using("default").get(slug="ours")
-    back._state.db, back.title = "legacy", "moved"
+    assert (names("default"), names("legacy")) == (["a copy", "ours"], ["theirs"])
+    back = User.objects.using("default").get(username="ours")
+    back._state.db, back.first_name = "legacy", "moved"
     back.save()
-    assert (titles("default"), titles("legacy")) == (["a copy", "ours"], ["moved"])
+    assert (names("default"), names("legacy")) == (["a copy", "ours"], ["moved"])
 
 
 def test_what_is_new_is_ours():
-    article = Article(title="new", slug="new", body="…", author_name="a")
-    article.save()
-    assert (article._state.db, titles("legacy")) == ("default", [])
+    user = User(username="new")
+    user.save()
+    assert (user._state.db, names("legacy")) == ("default", [])
 
 
-def test_a_context_that_has_written_there_still_reads_a_replica(theirs: Article, lsn_replayed):
+def test_a_context_that_has_written_there_still_reads_a_replica(theirs: User, lsn_replayed):
     if not config().REPLICAS:
         pytest.skip("REPLICAS=0")
     lsn_replayed()
@@ -213,16 +219,16 @@ def test_a_context_that_has_written_there_still_reads_a_replica(theirs: Article,
         with transaction.atomic(using="legacy"):
             theirs.save()
         with connections["legacy"].cursor() as cursor:
-            cursor.execute("UPDATE articles_article SET title = 'changed'")
-        assert Article.objects.get()._state.db == "replica"
+            cursor.execute("UPDATE users_user SET first_name = 'changed'")
+        assert User.objects.get()._state.db == "replica"
 
 
-def test_nobody_asks_where_the_second_database_stands(theirs: Article):
+def test_nobody_asks_where_the_second_database_stands(theirs: User):
     """Nor is a read there run on the primary: not even where its wrapper is a replica's."""
     monitor.reset()
     with consistency_context(), pytest.raises(Exception, match="nowhere"), connections["legacy"].cursor() as cursor:
         cursor.execute("SELECT * FROM nowhere")
-    theirs.comments.count()
+    theirs.logentry_set.count()
     assert (monitor._nodes, monitor.counts) == ({}, {})
 
 
@@ -235,15 +241,16 @@ def test_what_is_read_from_a_replica_is_the_primarys(settings, eventually, repli
     if not replicas:
         settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": []}
     make("default", "ours")
-    eventually(Article.objects.using("replica").exists)
-    article = Article.objects.using("replica").get()
-    assert article._state.db == "replica"
-    comment = Comment(article=article, author_name="b", body="c")
-    comment.save()
-    assert article.comments.create(author_name="b", body="d")._state.db == comment._state.db == "default"
-    article.title = "changed"
-    article.save()
-    assert (article._state.db, titles("default")) == ("default", ["changed"])
+    eventually(User.objects.using("replica").exists)
+    user = User.objects.using("replica").get()
+    assert user._state.db == "replica"
+    one = entry(user, "a")
+    one.save()
+    another = user.logentry_set.create(action_flag=ADDITION, object_repr="b")
+    assert another._state.db == one._state.db == "default"
+    user.first_name = "changed"
+    user.save()
+    assert (user._state.db, names("default")) == ("default", ["changed"])
 
 
 def test_which_aliases_are_ours(settings, monkeypatch):
@@ -261,16 +268,18 @@ def test_which_aliases_are_ours(settings, monkeypatch):
 # Other routers --------------------------------------------------------------------------------------------------------
 
 
-class ArticlesElsewhere:
-    """As Django's documentation writes one: an app has its own database, for good."""
+class UsersElsewhere:
+    """As Django's documentation writes one: apps have their own database, for good."""
+
+    apps = ("users", "admin")
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
-        return "legacy" if model._meta.app_label == "articles" else None
+        return "legacy" if model._meta.app_label in self.apps else None
 
     db_for_write = db_for_read
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
-        return db == "legacy" if app_label == "articles" else None
+        return db == "legacy" if app_label in self.apps else None
 
 
 class EverythingHere:
@@ -281,38 +290,38 @@ class EverythingHere:
 
 
 @pytest.fixture(params=["first", "last"])
-def articles_elsewhere(request: pytest.FixtureRequest, settings) -> None:
-    routers = [ArticlesElsewhere(), ROUTER]
+def users_elsewhere(request: pytest.FixtureRequest, settings) -> None:
+    routers = [UsersElsewhere(), ROUTER]
     settings.DATABASE_ROUTERS = routers if request.param == "last" else routers[::-1]
 
 
-@pytest.mark.usefixtures("articles_elsewhere")
+@pytest.mark.usefixtures("users_elsewhere")
 def test_another_routers_models_are_left_to_it(untouched):
-    article = Article.objects.create(title="x", slug="x", body="…", author_name="a")
-    comment = Comment.objects.create(article=article, author_name="b", body="c")
-    comment.save()
-    assert Comment.objects.get().article._state.db == comment._state.db == "legacy"
+    user = User.objects.create(username="x")
+    one = entry(user, "a")
+    one.save()
+    assert LogEntry.objects.get().user._state.db == one._state.db == "legacy"
     with use_primary():
-        assert Article.objects.filter(slug="x").update(title="y") == 1
-    Article.objects.all().delete()
-    assert not Article.objects.exists()
+        assert User.objects.filter(username="x").update(first_name="y") == 1
+    User.objects.all().delete()
+    assert not User.objects.exists()
 
 
-@pytest.mark.usefixtures("articles_elsewhere")
+@pytest.mark.usefixtures("users_elsewhere")
 def test_beside_another_router_ours_decides_about_the_rest(lsn_replayed):
     lsn_replayed()
     with consistency_context():
-        assert User.objects.all().db == ("replica" if config().REPLICAS else "default")
-        User.objects.create(username="ada")
-        assert User.objects.all().db == "default"
-        assert User.objects.get()._state.db == "default"
+        assert Group.objects.all().db == ("replica" if config().REPLICAS else "default")
+        Group.objects.create(name="g")
+        assert Group.objects.all().db == "default"
+        assert Group.objects.get()._state.db == "default"
 
 
-@pytest.mark.usefixtures("articles_elsewhere")
+@pytest.mark.usefixtures("users_elsewhere")
 def test_each_database_gets_the_tables_that_are_its_own(settings):
     replica = not config().REPLICAS
     assert [router.allow_migrate(alias, "auth") for alias in ("default", "legacy", "replica")] == [True, True, replica]
-    assert [router.allow_migrate(alias, "articles") for alias in ("default", "legacy", "replica")] == [
+    assert [router.allow_migrate(alias, "users") for alias in ("default", "legacy", "replica")] == [
         False,
         True,
         False,
@@ -323,7 +332,7 @@ def test_a_router_after_ours_takes_no_replica_away(settings, lsn_replayed):
     settings.DATABASE_ROUTERS = [ROUTER, EverythingHere()]
     lsn_replayed()
     with consistency_context():
-        assert Article.objects.all().db == ("replica" if config().REPLICAS else "default")
+        assert User.objects.all().db == ("replica" if config().REPLICAS else "default")
 
 
 def test_a_router_that_asks_ours_is_not_asked_by_it(settings):
@@ -335,4 +344,4 @@ def test_a_router_that_asks_ours_is_not_asked_by_it(settings):
             return self.inner.db_for_read(model, **hints)
 
     settings.DATABASE_ROUTERS = [Around()]
-    assert Article.objects.all().db == "default"
+    assert User.objects.all().db == "default"

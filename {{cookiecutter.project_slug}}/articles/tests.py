@@ -1,17 +1,13 @@
 """The example app, on the primary alone; the last test reads a real replica."""
 
-import asyncio
-import re
 from datetime import timedelta
 from io import StringIO
 
 import pytest
-from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.conf import settings
 from django.core.management import CommandError, call_command
-from django.db import connection, connections, models
-from django.test import AsyncClient, Client
-from django.test.utils import CaptureQueriesContext
+from django.db import connection, models
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -149,7 +145,7 @@ def test_most_discussed_page_needs_one_query(client):
     discuss(publish(), 3)
     response = client.get(reverse("articles:most_discussed"))
     assert "<b>3</b> comments" in response.text
-    assert len(articles_statements(response.context["query_log"])) == 1
+    assert len([query for query in response.context["query_log"].queries if "articles_" in query.sql]) == 1
 
 
 @pytest.mark.parametrize(
@@ -174,69 +170,11 @@ def test_index_serves_its_query(queryset, index):
 # The footer
 
 
-def articles_statements(log) -> list[str]:
-    return [query.sql for query in log.queries if "articles_" in query.sql]
-
-
-def captured_statements(captured: CaptureQueriesContext) -> list[str]:
-    return [query["sql"] for query in captured if "articles_" in query["sql"]]
-
-
-def test_query_log_agrees_with_django(client):
-    article = publish()
-    discuss(article, 2)
-    for url in (reverse("articles:list"), article.get_absolute_url(), reverse("articles:most_discussed")):
-        with CaptureQueriesContext(connection) as captured:
-            log = client.get(url).context["query_log"]
-        assert len(articles_statements(log)) == len(captured_statements(captured)) > 0
-        assert {query.alias for query in log.queries} == {"default"}
-        assert all(query.ms > 0 for query in log.queries)
-
-
-def test_query_log_is_in_the_footer(client):
+def test_the_footer_says_which_database_answered(client):
     response = client.get(publish().get_absolute_url())
     (share,) = response.context["query_log"].shares()
     assert f"<span>{share.count} queries</span>" in response.text
     assert '<span class="database primary">default</span>' in response.text
-
-
-def test_query_log_keeps_no_values(client):
-    log = client.get(publish(slug="a-secret").get_absolute_url()).context["query_log"]
-    assert "a-secret" not in "".join(query.sql for query in log.queries)
-
-
-def test_query_log_ends_with_its_request(client):
-    publish()
-    log = client.get(reverse("articles:list")).context["query_log"]
-    before = len(log.queries)
-    Article.objects.count()
-    assert len(log.queries) == before
-
-
-def test_query_log_under_asgi():
-    publish()
-    response = async_to_sync(AsyncClient().get)(reverse("articles:list"))
-    assert len(articles_statements(response.context["query_log"])) == 2
-
-
-@pytest.mark.django_db(transaction=True)
-def test_query_log_under_asgi_keeps_concurrent_requests_apart(settings):
-    """As ASGIHandler does, give each request a thread of its own, hence connections that nobody has seen before."""
-    settings.DBROUTING = {**settings.DBROUTING, "REPLICAS": []}
-    article = publish()
-
-    async def visit(url):
-        async with ThreadSensitiveContext():
-            response = await AsyncClient().get(url)
-            await sync_to_async(connections.close_all)()
-            # Read from the page: with requests side by side, the test client mixes up their contexts.
-            return len(re.findall("<code>[^<]*articles_", response.text))
-
-    async def visit_all(urls):
-        return await asyncio.gather(*(visit(url) for url in urls))
-
-    urls = [article.get_absolute_url(), reverse("articles:most_discussed")]
-    assert asyncio.run(visit_all(urls * 4)) == [2, 1] * 4
 
 
 # seed_articles

@@ -12,12 +12,12 @@ from pathlib import Path
 import django
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.auth.models import Group
 from django.db import connection, connections, transaction
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client
 from django.urls import path
 
-from articles.models import Article
 from config.backends.postgresql.base import DatabaseWrapper
 from config.backends.replica.base import DatabaseWrapper as ReplicaWrapper
 from dbrouting.giveback import after
@@ -58,9 +58,9 @@ def events(request):
 def in_a_transaction(request):
     def body():
         with transaction.atomic():
-            Article.objects.create(title="x", slug="x", body="", author_name="")
+            Group.objects.create(name="x")
             yield "in it\n"
-            seen.append(Article.objects.count())
+            seen.append(Group.objects.count())
         yield "after it\n"
         seen.append(held())
 
@@ -96,13 +96,13 @@ def procedure(request):
 
 def in_another_thread(request):
     """As asyncio.to_thread() and sync_to_async(thread_sensitive=False) do it: with the request's context."""
-    return HttpResponse(str(another_thread.submit(copy_context().run, Article.objects.count).result()))
+    return HttpResponse(str(another_thread.submit(copy_context().run, Group.objects.count).result()))
 
 
 def by_iterator(request):
-    articles = Article.objects.order_by("id").values_list("id", flat=True).iterator(chunk_size=10)
-    first = next(articles)
-    return StreamingHttpResponse(f"{article}\n" for article in chain([first], articles))
+    groups = Group.objects.order_by("id").values_list("id", flat=True).iterator(chunk_size=10)
+    first = next(groups)
+    return StreamingHttpResponse(f"{group}\n" for group in chain([first], groups))
 
 
 def fails(request):
@@ -126,7 +126,7 @@ def closed(request):
 
 
 async def async_page(request):
-    await Article.objects.acount()
+    await Group.objects.acount()
     return HttpResponse("page")
 
 
@@ -134,12 +134,12 @@ async def async_events(request):
     async def body():
         try:
             for number in range(3):
-                await Article.objects.acount()
+                await Group.objects.acount()
                 yield f"{number}\n"
         finally:
             seen.append("closed")
 
-    await Article.objects.acount()
+    await Group.objects.acount()
     return StreamingHttpResponse(body())
 
 
@@ -208,7 +208,7 @@ def test_a_body_holds_none_when_it_sends_or_sleeps(wrapper):
 def test_a_transaction_in_a_body_stays_whole(wrapper):
     assert text(Client().get("/in-a-transaction")) == "in it\nafter it\n"
     assert seen == [1, wrapper.owns_session]
-    assert Article.objects.count() == 1
+    assert Group.objects.count() == 1
 
 
 def test_rows_that_are_here_are_fetched_after_the_connection_went_back(wrapper):
@@ -217,7 +217,7 @@ def test_rows_that_are_here_are_fetched_after_the_connection_went_back(wrapper):
 
 
 def test_a_servers_cursor_keeps_it(wrapper):
-    Article.objects.bulk_create(Article(title="x", slug=str(n), body="", author_name="") for n in range(50))
+    Group.objects.bulk_create(Group(name=str(n)) for n in range(50))
     # A request finds none open, where connections go back.
     connections["default"].close()
     response = Client().get("/by-iterator")

@@ -22,8 +22,8 @@ from django.utils.module_loading import import_string
 
 from config.logs import ConsoleFormatter, ConsoleJsonFormatter, logging_config
 from config.proxies import gateways, trusted_proxies, visitor
+from config.tests.logged_site import elsewhere
 from dbrouting.monitor import State
-from tests.logged_site import elsewhere
 
 WHOLE = logging.Formatter()
 SECRET = "anna@example.com"
@@ -239,7 +239,7 @@ class Site:
     def __init__(self, log: Path, worker: str, address: str) -> None:
         self.log, self.address = log, address
         environment = {
-            "DJANGO_SETTINGS_MODULE": "tests.logged_site",
+            "DJANGO_SETTINGS_MODULE": "config.tests.logged_site",
             "WEB_WORKER": worker,
             "WEB_BIND": f"{address}:0",
             "SITE_URL": "https://localhost",

@@ -13,8 +13,8 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 # What the name would collide with: the project's own packages and those that it is made of, PostgreSQL's own databases,
 # PgBouncer's console and its names for the replicas.
 TAKEN = {"articles", "config", "dbrouting", "ops", "postgres", "pgbouncer", "secrets", "tests", "users", "manage",
-         "static", "template0", "template1", "replication", "django", "psycopg", "gunicorn", "test", "replica_1", "replica_2",
-         "replica_3"}  # fmt: skip
+         "static", "templates", "template0", "template1", "replication", "django", "psycopg", "gunicorn", "test",
+         "replica_1", "replica_2", "replica_3"}  # fmt: skip
 
 # Reserved in PostgreSQL 18, Appendix C of its manual ("reserved", with or without exceptions).
 SQL_RESERVED = set(

@@ -16,7 +16,7 @@ APP = "articles"
 MARKED = re.compile(r"remove-example(`|( -->)?( \|)?)$")
 # What may hold such a line, or need the app. Not walked: what is no source of the project.
 SUFFIXES = {".html", ".md", ".py", ".toml"}
-NO_SOURCE = {PROJECT / name for name in (APP, "node_modules", "secrets", "staticfiles")}
+NO_SOURCE = {PROJECT / name for name in (APP, "media", "node_modules", "secrets", "staticfiles")}
 
 
 def files(directory: Path) -> Iterator[Path]:

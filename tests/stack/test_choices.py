@@ -187,8 +187,9 @@ def for_a_replica(options: dict[str, Any]) -> dict[str, Any]:
 def test_checks_are_silent(stack: Stack, answers: dict[str, str], report: dict[str, Any]) -> None:
     silent = "System check identified no issues (0 silenced)."
     assert report["check"].strip() == silent
-    # As it would be deployed: behind TLS.
-    assert stack.manage("check", "--deploy", "--fail-level", "INFO", SITE_URL="https://www.example.com") == silent
+    # As it would be deployed: behind TLS, and with a mail server.
+    deployed = {"SITE_URL": "https://www.example.com", "EMAIL_URL": "smtp://mail.example.com"}
+    assert stack.manage("check", "--deploy", "--fail-level", "INFO", **deployed) == silent
     if answers["pool_mode"] == "statement":
         # An entry that refuses BEGIN, as the primary.
         with pytest.raises(ComposeError, match=r"dbrouting\.E010"):

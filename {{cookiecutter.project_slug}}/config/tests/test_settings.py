@@ -123,6 +123,7 @@ def test_check_deploy_is_silent_behind_https():
         "manage.py", "check", "--deploy", "--fail-level=INFO",
         DATABASE_URL="postgresql://u:p@h/d", REPLICAS="1", SITE_URL="https://www.example.com", POOL_MODE="transaction",
         DEBUG="false", SYNCHRONOUS_COMMIT="local", WEB_WORKER="gthread", CONNECTION_STRATEGY="persistent",
+        EMAIL_URL="smtp://mail.example.com",
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "System check identified no issues (0 silenced).\n"), done.stderr
 

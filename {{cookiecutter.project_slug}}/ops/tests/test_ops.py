@@ -19,7 +19,7 @@ from psycopg import OperationalError
 from config import health
 from dbrouting.monitor import configured
 from ops import topology
-from ops.setup import NAMES, make_secrets
+from ops.setup import GIVEN, NAMES, make_secrets
 
 everywhere = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -161,12 +161,15 @@ def test_secrets_are_made_once(tmp_path: Path):
     directory = tmp_path / "secrets"
     assert make_secrets(directory) == list(NAMES)
     first = {path.name: path.read_text() for path in directory.iterdir()}
-    assert set(first) == set(NAMES)
-    assert len(set(first.values())) == len(NAMES)
+    assert set(first) == {*NAMES, *GIVEN}
+    assert len({first[name] for name in NAMES}) == len(NAMES)
+    assert {first[name] for name in GIVEN} == {""}
+    (directory / "email_password").write_text("given")
     (directory / "app_password").unlink()
     (directory / "monitor_password").write_text("")
     assert make_secrets(directory) == ["app_password", "monitor_password"]
     second = {path.name: path.read_text() for path in directory.iterdir()}
     assert {name for name in NAMES if first[name] != second[name]} == {"app_password", "monitor_password"}
+    assert second["email_password"] == "given"
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o644}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.baking import edit
 from tests.devstack.devstack import MANAGE, Devstack, as_the_site, devstack, manage, sql
 from tests.waiting import eventually
 
@@ -101,7 +102,7 @@ def new_app(project: Path) -> None:
     manage(project, "startapp", "shop")
     (project / "shop" / "models.py").write_text(MODELS)
     settings = project / "config" / "settings.py"
-    settings.write_text(settings.read_text().replace('    "articles",\n', '    "articles",\n    "shop",\n', 1))
+    edit(settings, '    "users",\n', '    "users",\n    "shop",\n')
     manage(project, "makemigrations", "shop")
     (project / "shop" / "models.py").write_text(MODELS_LATER)
 

@@ -19,6 +19,19 @@ class Migration(migrations.Migration):
     dependencies = [("articles", "0001_initial")]
     operations = [migrations.RunSQL({sql!r}, "")]
 """
+TASKS = """
+import time
+
+from django.tasks import task
+
+from articles.models import Article
+
+
+@task
+def count(seconds):
+    time.sleep(seconds)
+    return Article.objects.count()
+"""
 # It ends when somebody puts a row into this table.
 WAITS = "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.1); END LOOP; END $$"
 
@@ -86,6 +99,35 @@ def test_a_dump_is_loaded_by_one_command(stack: Stack) -> None:
     refused = stack.attempt("web", "python", "manage.py", "loaddata", "--format=json", "-", stdin=dump)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "docker compose run --rm migrate python manage.py loaddata" in refused.stderr
+
+
+def test_a_worker_runs_tasks(stack: Stack) -> None:
+    def enqueued(seconds: int) -> str:
+        return stack.shell(f"from articles.tasks import count; print(count.enqueue({seconds}).id)")
+
+    def state(task: str) -> str:
+        return stack.psql("primary", f"SELECT status FROM django_tasks_database_dbtaskresult WHERE id = '{task}'")
+
+    (stack.project / "articles" / "tasks.py").write_text(TASKS)
+    stack.edit_env(TASK_WORKERS="2")
+    run("ops/deploy", cwd=stack.project)
+    task = enqueued(0)
+    eventually(lambda: state(task) == "SUCCESSFUL")
+    # Its connections are gone, and it goes on.
+    stack.compose("restart", "pgbouncer")
+    task = enqueued(0)
+    eventually(lambda: state(task) == "SUCCESSFUL")
+    # A task that runs ends first.
+    task = enqueued(3)
+    eventually(lambda: state(task) == "RUNNING")
+    stack.compose("stop", "worker")
+    assert state(task) == "SUCCESSFUL"
+    # Without a worker nothing waits for one.
+    stack.edit_env(TASK_WORKERS="0")
+    run("ops/deploy", cwd=stack.project)
+    assert stack.compose("ps", "--all", "--quiet", "worker").stdout == ""
+    assert state(enqueued(0)) == ""
+    stack.assert_whole()
 
 
 def test_a_new_replica_copies_first_and_the_site_stops_before_pgbouncer(stack: Stack) -> None:

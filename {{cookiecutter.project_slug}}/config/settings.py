@@ -115,6 +115,7 @@ INSTALLED_APPS = [
     "articles",  # remove-example
     "users",
     "ops",
+    *(["django_tasks_db"] if django.VERSION >= (6, 0) else []),
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -214,6 +215,19 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("EMAIL_FROM", "noreply@localhost")
 # Errors are mailed to them.
 _admins = [address.strip() for address in env.str("ADMINS", "").split(",") if address.strip()]
 ADMINS = _admins if django.VERSION >= (6, 0) else [("", address) for address in _admins]
+
+# Background tasks -----------------------------------------------------------------------------------------------------
+# https://docs.djangoproject.com/en/stable/topics/tasks/
+
+# Without a worker a task runs at once, in the request that enqueues it. Django 5.2 has none.
+TASK_WORKERS = number("TASK_WORKERS", 0)
+TASKS = {
+    "default": {
+        "BACKEND": "django_tasks_db.DatabaseBackend"
+        if TASK_WORKERS
+        else "django.tasks.backends.immediate.ImmediateBackend"
+    }
+}
 
 # Security -------------------------------------------------------------------------------------------------------------
 # https://docs.djangoproject.com/en/stable/topics/security/

@@ -1,7 +1,7 @@
 import sys
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -26,6 +26,10 @@ class DbRoutingConfig(AppConfig):
 
         remember_settings()
         connection_created.connect(_watch)
+        if apps.is_installed("django_tasks_db"):
+            from dbrouting import tasks
+
+            tasks.connect()
         # A process that the test runner has spawned: it does not configure the aliases that its tests do not name.
         if "django.test" in sys.modules:
             from dbrouting.testing import follow_tests

@@ -17,6 +17,7 @@ DEFAULTS = {
     "WEB_WORKERS": "2",
     "WEB_THREADS": "4",
     "WEB_CONNECTIONS": "100",
+    "TASK_WORKERS": "0",
     "POOL_SIZE": "20",
     "RESERVE_POOL_SIZE": "5",
 }
@@ -46,6 +47,7 @@ class Problem:
 @dataclass(frozen=True)
 class Budget:
     """:param processes: of the site
+    :param task_workers: processes that run background tasks, each in one thread
     :param at_once: connections by one alias of DATABASES that a process holds for its requests, at most
     :param aliases: that requests use; `replica` is one of them even if it is the primary once more
     :param on_primary: how many of these are the primary
@@ -56,6 +58,7 @@ class Budget:
     """
 
     processes: int
+    task_workers: int
     at_once: int
     aliases: int
     on_primary: int
@@ -68,19 +71,22 @@ class Budget:
     @property
     def clients(self) -> int:
         """PgBouncer's clients, at most: of each process and alias, and one by which /readyz asks the primary."""
-        return self.processes * (self.aliases * (self.at_once + self.samplers) + 1)
+        of_tasks = self.task_workers * self.aliases * (1 + self.samplers)
+        return self.processes * (self.aliases * (self.at_once + self.samplers) + 1) + of_tasks
 
     @property
     def without_pooler(self) -> int:
         """Sessions of the primary, at most, if no pooler is before it."""
-        return self.processes * (self.on_primary * self.at_once + self.samplers + 1)
+        of_tasks = self.task_workers * (self.on_primary + self.samplers)
+        return self.processes * (self.on_primary * self.at_once + self.samplers + 1) + of_tasks
 
     @property
     def held(self) -> int:
         """Server connections of one node that idle clients keep from others: none, but in session mode."""
         if not self.session_mode:
             return 0
-        return self.processes * (self.samplers + (self.on_primary * self.at_once if self.pooled else 0))
+        of_requests = self.processes * self.on_primary * self.at_once if self.pooled else 0
+        return of_requests + (self.processes + self.task_workers) * self.samplers
 
     @property
     def left(self) -> int:
@@ -89,10 +95,12 @@ class Budget:
 
     def rows(self) -> list[tuple[str, int, str]]:
         """What, how many, and of how many."""
-        each = f"{self.at_once} for requests" + (f" + {self.samplers} for samples" if self.samplers else "")
+        samples = f" + {self.samplers} for samples" if self.samplers else ""
+        of_site = f"({self.aliases} databases x ({self.at_once} for requests{samples}) + 1 probe)"
+        of_tasks = f" + {self.task_workers} task workers x {self.aliases} databases x (1 for tasks{samples})"
         rows = [
             (
-                f"clients of PgBouncer: {self.processes} processes x ({self.aliases} databases x ({each}) + 1 probe)",
+                f"clients of PgBouncer: {self.processes} processes x {of_site}{of_tasks if self.task_workers else ''}",
                 self.clients,
                 f"{self.limits.max_client_conn}",
             ),
@@ -111,8 +119,8 @@ class Budget:
             yield Problem(
                 5,
                 f"The site may open {self.clients} connections to PgBouncer: it takes {self.limits.max_client_conn}.",
-                "Lower WEB_WORKERS, WEB_THREADS or WEB_CONNECTIONS in .env, take CONNECTION_STRATEGY=pool, or raise "
-                "max_client_conn in pgbouncer/pgbouncer.ini and build again.",
+                "Lower WEB_WORKERS, WEB_THREADS, WEB_CONNECTIONS or TASK_WORKERS in .env, take "
+                "CONNECTION_STRATEGY=pool, or raise max_client_conn in pgbouncer/pgbouncer.ini and build again.",
             )
         if self.left < SPARE:
             yield Problem(
@@ -156,6 +164,7 @@ def budget(env: Mapping[str, str], limits: Limits) -> Budget:
     replicas = _number(env, "REPLICAS", least=0)
     return Budget(
         processes=_number(env, "WEB_WORKERS"),
+        task_workers=_number(env, "TASK_WORKERS", least=0),
         at_once=_number(env, "WEB_CONNECTIONS" if unbounded else "WEB_THREADS"),
         aliases=1 + max(1, replicas),
         on_primary=1 if replicas else 2,

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import django
 import psycopg
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
@@ -47,6 +48,20 @@ def libpq_fits(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             f"PREPARED_STATEMENTS=on needs libpq 17, to close statements through PgBouncer: this is {version}.",
             hint="Install psycopg[binary], which brings its own, or set PREPARED_STATEMENTS=off in .env.",
             id="ops.E010",
+        )
+    ]
+
+
+@register()
+def django_has_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """What is installed, against TASK_WORKERS."""
+    if django.VERSION >= (6, 0) or not settings.TASK_WORKERS:
+        return []
+    return [
+        Error(
+            f"TASK_WORKERS is {settings.TASK_WORKERS}: Django {django.get_version()} has no background tasks.",
+            hint="Use Python 3.12 or newer, which brings Django 6.1, or set TASK_WORKERS=0 in .env.",
+            id="ops.E013",
         )
     ]
 

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import django
 import psycopg
 import pytest
 from django.conf import settings
 from django.test import RequestFactory, override_settings
 
-from ops.checks import libpq_fits
+from ops.checks import django_has_tasks, libpq_fits
 
 SHOW = """
 import json
@@ -163,6 +164,12 @@ def test_json_logs_are_one_object_a_line():
     (line,) = run("-c", code).stderr.splitlines()
     found = json.loads(line)
     assert (found["message"], found["lag_ms"], found["levelname"]) == ('a "quoted"\nline', 3, "WARNING")
+
+
+@pytest.mark.parametrize(("workers", "told"), [(1, ["ops.E013"] if django.VERSION < (6, 0) else []), (0, [])])
+def test_a_worker_needs_a_django_that_has_tasks(settings, workers, told):
+    settings.TASK_WORKERS = workers
+    assert [problem.id for problem in django_has_tasks(None)] == told
 
 
 @pytest.mark.parametrize(("options", "told"), [({"prepare_threshold": 5}, ["ops.E010"]), ({}, [])])

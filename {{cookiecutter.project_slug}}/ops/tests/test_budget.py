@@ -44,6 +44,7 @@ def problems(limits: Limits = LIMITS, **changes: str) -> list[tuple[int, str]]:
         ({"WEB_WORKER": "asgi", "CONNECTION_STRATEGY": "pool"}, 2 * (2 * (4 + 1) + 1)),
         ({"WEB_WORKER": "gevent", "CONNECTION_STRATEGY": "pool"}, 2 * (2 * (4 + 1) + 1)),
         ({"WEB_WORKER": "gevent", "CONNECTION_STRATEGY": "per-request"}, 2 * (2 * (100 + 1) + 1)),
+        ({"TASK_WORKERS": "3"}, 2 * (2 * (4 + 1) + 1) + 3 * 2 * (1 + 1)),
         ({"CONNECTION_STRATEGY": "per-request"}, 2 * (2 * (4 + 1) + 1)),
     ],
 )
@@ -57,6 +58,7 @@ def test_clients(changes, clients):
         ({"POOL_MODE": "transaction", "CONNECTION_STRATEGY": "pool"}, 0),
         # Only the samplers: the requests' connections are closed.
         ({"POOL_MODE": "session"}, 2),
+        ({"POOL_MODE": "session", "TASK_WORKERS": "3"}, 2 + 3),
         ({"POOL_MODE": "session", "CONNECTION_STRATEGY": "pool"}, 2 * (1 + 4)),
         ({"POOL_MODE": "session", "CONNECTION_STRATEGY": "pool", "REPLICAS": "0"}, 2 * (4 + 4)),
     ],

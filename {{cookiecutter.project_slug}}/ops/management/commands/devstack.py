@@ -103,6 +103,9 @@ class Command(BaseCommand):
         if reload:
             server = [*MANAGE, "runserver", f"127.0.0.1:{port}"]
         site = stack.spawn(server, env=env | {"WEB_BIND": f"127.0.0.1:{port}"}, cwd=settings.BASE_DIR)
+        for _ in range(int(env.get("TASK_WORKERS", "0"))):
+            lasting = {"WEB_WORKER": "gthread", "CONNECTION_STRATEGY": "persistent"}
+            stack.spawn([*MANAGE, "db_worker", "--queue-name=*"], env=env | lasting, cwd=settings.BASE_DIR)
         self._manage(stack, env, "topology")
         if taken:
             self.stderr.write(

@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.test import Client
 
+from users.factories import UserFactory
 from users.models import User
 
 pytestmark = pytest.mark.django_db
@@ -17,34 +18,33 @@ def test_it_is_the_projects_own() -> None:
 
 @pytest.mark.parametrize("name", ["ann", "ann@example.org", "ANN@Example.org"])
 def test_a_user_logs_in_by_name_or_address(name: str) -> None:
-    ann = User.objects.create_user("ann", "ann@example.org", "correct")
+    ann = UserFactory(username="ann", password="correct")
     assert authenticate(username=name, password="correct") == ann
     assert authenticate(username=name, password="wrong") is None
 
 
 def test_an_address_belongs_to_who_has_it_not_to_who_is_called_so() -> None:
-    ann = User.objects.create_user("ann", "ann@example.org", "correct")
-    User.objects.create_user("ann@example.org", "eve@example.org", "eve's")
+    ann = UserFactory(email="ann@example.org", password="correct")
+    UserFactory(username="ann@example.org", email="eve@example.org", password="eve's")
     assert authenticate(username="ann@example.org", password="correct") == ann
     assert authenticate(username="ann@example.org", password="eve's") is None
 
 
 def test_an_address_is_one_users_in_any_letters() -> None:
-    User.objects.create_user("ann", "ann@example.org")
+    UserFactory(email="ann@example.org")
     with pytest.raises(ValidationError, match="already exists"):
         User(username="bob", email="Ann@Example.org", password="!").full_clean()
     with pytest.raises(IntegrityError):
-        User.objects.create_user("bob", "Ann@Example.org")
+        UserFactory(email="Ann@Example.org")
 
 
 def test_many_users_have_no_address() -> None:
-    User.objects.create_user("ann")
-    User.objects.create_user("bob")
+    UserFactory.create_batch(2, email="")
     assert User.objects.filter(email="").count() == 2
 
 
 def test_the_admin_adds_and_changes_a_user(client: Client) -> None:
-    client.force_login(User.objects.create_superuser("root", "root@example.org", "secret"))
+    client.force_login(UserFactory(is_staff=True, is_superuser=True))
     password = {"password1": "a long secret 77", "password2": "a long secret 77", "usable_password": "true"}
     answer = client.post("/admin/users/user/add/", {"username": "ann", "email": "ann@example.org", **password})
     ann = authenticate(username="ann@example.org", password="a long secret 77")

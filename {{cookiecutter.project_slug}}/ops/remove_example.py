@@ -112,7 +112,8 @@ def main() -> None:
     myself.unlink()
     print(f"{APP}/, {myself.relative_to(PROJECT)}: removed")
     print(
-        "\nNext: `make test`, and a page of yours for / in config/urls.py.\n"
+        "\nNext: `make lock`, since requirements.txt still has its packages; `make test`; and a page of yours for / "
+        "in config/urls.py.\n"
         f"A database that has the tables of {APP} keeps them. To drop them: take this back by git, run\n"
         f"`python manage.py migrate {APP} zero`, then `make remove-example` again."
     )

@@ -10,14 +10,15 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, models, reset_queries
 from django.utils import timezone
-from django.utils.text import slugify
+from factory.random import reseed_random
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from articles import prose
+from articles.factories import ArticleFactory, CommentFactory
 from articles.models import Article, Comment
 
-# Comments go to at most so many articles, the newest ones: their ids fit in memory whatever the table's size.
+# Comments go to at most so many articles, the newest ones: without their bodies they fit in memory
+# whatever the table's size.
 ARTICLES_COMMENTED = 10_000
 
 
@@ -77,36 +78,27 @@ def invented_articles(count: int, now: datetime) -> Iterator[Article]:
     # Numbered on from the last id, so that a second run makes other slugs.
     last = last_id(Article)
     rng = Random(last)
+    reseed_random(last)
     for number in range(last + 1, last + count + 1):
-        topic = rng.choice(prose.TOPICS)
-        title = prose.title(rng, topic)
         created_at = now - timedelta(minutes=rng.randrange(60 * 24 * 365 * 3))
-        yield Article(
-            title=title,
-            slug=f"{slugify(title)}-{number}",
-            author_name=rng.choice(prose.NAMES),
-            body=prose.body(rng, topic),
-            created_at=created_at,
-            published_at=None if number % 10 == 0 else created_at,
-        )
+        published_at = None if number % 10 == 0 else created_at
+        yield ArticleFactory.build(__sequence=number, created_at=created_at, published_at=published_at)
 
 
 def invented_comments(count: int, now: datetime) -> Iterator[Comment]:
     """Comments written after their articles: a few articles get most of them, as in life."""
     if not count:
         return
-    newest = Article.objects.using(DEFAULT_DB_ALIAS).published().values_list("id", "published_at")
+    newest = Article.objects.using(DEFAULT_DB_ALIAS).published().only("published_at")
     articles = list(newest[:ARTICLES_COMMENTED])
     if not articles:
         raise CommandError(f"--comments is {count}, but no article is published: give --articles 1 or more.")
-    rng = Random(last_id(Comment))
+    last = last_id(Comment)
+    rng = Random(last)
+    reseed_random(last)
     rng.shuffle(articles)
     for _ in range(count):
         # Pareto's long tail, wrapped around where it is longer than the list: the first article is the favourite.
-        article_id, published_at = articles[int(rng.paretovariate(0.6) - 1) % len(articles)]
-        yield Comment(
-            article_id=article_id,
-            author_name=rng.choice(prose.NAMES),
-            body=rng.choice(prose.COMMENTS),
-            created_at=published_at + (now - published_at) * rng.random(),
-        )
+        article = articles[int(rng.paretovariate(0.6) - 1) % len(articles)]
+        created_at = article.published_at + (now - article.published_at) * rng.random()
+        yield CommentFactory.build(article=article, created_at=created_at)

@@ -45,7 +45,7 @@ def test_a_choice_is_the_same_for_every_service(
     given = {name: service.get("environment", {}) for name, service in services.items()}
     given["choices"] = services["choices"]["build"]["args"]
     found = {name: variables["POOL_MODE"] for name, variables in given.items() if "POOL_MODE" in variables}
-    assert found == dict.fromkeys(["choices", "migrate", "pgbouncer", "test", "web"], "session")
+    assert found == dict.fromkeys(["choices", "migrate", "pgbouncer", "test", "web", "worker"], "session")
 
 
 def test_compose_hands_on_each_choice(project: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from axe_core_python.selenium import Axe
 from selenium.webdriver.common.by import By
 
 from tests.baking import edit_env
@@ -70,6 +71,25 @@ def test_a_visitor_reads_and_comments_in_a_browser(running: Devstack) -> None:
         widths = "return [document.documentElement.scrollWidth, window.innerWidth]"
         content, window = visitor.execute_script(widths)
         assert content <= window
+
+
+@pytest.mark.parametrize("width", [380, 1200])
+def test_axe_finds_nothing_on_the_pages(running: Devstack, width: int) -> None:
+    """The project's own: the admin's are Django's."""
+    with browser() as visitor:
+        visitor.set_window_size(width, 900)
+        visitor.get(running.url + "/")
+        article = visitor.find_element(By.CSS_SELECTOR, 'a[href^="/articles/"]').get_attribute("href")
+        pages = [
+            f"{running.url}/",
+            article,
+            *(f"{running.url}/{page}/" for page in ("most-discussed", "from-replica", "404")),
+        ]
+        for page in pages:
+            visitor.get(page)
+            found = Axe().run(visitor)
+            assert len(found["passes"]) > 20
+            assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == [], page
 
 
 def test_it_says_what_the_machine_lacks(running: Devstack) -> None:

@@ -5,6 +5,7 @@ Django's checks need its packages: tests/devstack.)
 import ast
 import configparser
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.baking import TEMPLATE, bake
+from tests.baking import TEMPLATE, bake, edit
 from tests.workflow import job
 
 BIN = Path(sys.executable).parent
@@ -83,6 +84,19 @@ def test_workflows(project: Path) -> None:
     gitlab = yaml.safe_load((project / ".gitlab-ci.yml").read_text())["test"]["script"]
     assert gitlab == [step["run"] for step in job(project, "test") if "run" in step]
     assert "${{ github.ref }}" in (project / ".github" / "workflows" / "ci.yml").read_text()
+
+
+def test_zizmor(project: Path, tmp_path: Path) -> None:
+    """What somebody could do by a pull request, or by a taken action, in workflows, Dependabot's settings and hooks."""
+    zizmor = [BIN / "zizmor", "--offline", "--strict-collection", "--no-progress"]
+    clean(*zizmor, TEMPLATE / ".github", project, cwd=project)
+    # It does look: a fault in each of the files that it was given.
+    for root in (TEMPLATE, project):
+        github = shutil.copytree(root / ".github", tmp_path / root.name / ".github")
+        edit(github / "workflows" / "ci.yml", "steps:\n", "steps:\n      - run: echo ${{ github.event.issue.title }}\n")
+        edit(github / "dependabot.yml", "    cooldown: { default-days: 7 }\n", "")
+        done = subprocess.run([*zizmor, github], capture_output=True, text=True)
+        assert "error[template-injection]" in done.stdout and "warning[dependabot-cooldown]" in done.stdout, done.stderr
 
 
 def test_compose_schema(project: Path) -> None:

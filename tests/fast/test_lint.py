@@ -4,6 +4,7 @@ Django's checks need its packages: tests/devstack.)
 
 import ast
 import configparser
+import json
 import re
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ def parse_ini(text: str) -> None:
 
 PARSERS: dict[str, Callable[[str], object]] = {
     ".py": ast.parse,
+    ".json": json.loads,
     ".toml": tomllib.loads,
     ".yaml": yaml.safe_load,
     ".ini": parse_ini,
@@ -100,5 +102,5 @@ def test_zizmor(project: Path, tmp_path: Path) -> None:
 
 
 def test_compose_schema(project: Path) -> None:
-    files = ["compose.yaml", "compose.dev.yaml"]
+    files = ["compose.yaml", "compose.dev.yaml", ".devcontainer/compose.yaml"]
     clean(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files, cwd=project)

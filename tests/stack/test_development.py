@@ -1,14 +1,17 @@
 """To develop with Docker alone."""
 
+import json
 import re
+import shutil
 import subprocess
 
 import psycopg
+import requests
 
 from tests.baking import edit, free_port
 from tests.conftest import MakeStack
-from tests.first_hour import first_hour
-from tests.stack.stack import Stack
+from tests.first_hour import first_hour, submit
+from tests.stack.stack import Stack, docker
 from tests.waiting import eventually
 
 # Whoever develops; not root, and not the one that images mostly have.
@@ -50,6 +53,36 @@ def test_the_first_hour(make_stack: MakeStack) -> None:
         stack.up("--build")
         eventually(stack.ready)
         assert stack.inspect("web")["Config"]["Cmd"][0] == "gunicorn"
+
+
+def test_an_editor_opens_the_container(make_stack: MakeStack) -> None:
+    """From a clone, by what devcontainer.json says, as its tools do it (there is none of them here)."""
+    with make_stack() as stack:
+        stack.edit_env(POSTGRES_PORT=str(free_port()), PGBOUNCER_PORT=str(free_port()))
+        (stack.project / ".env").replace(stack.project / ".env.example")
+        shutil.rmtree(stack.project / "secrets")
+        directory = stack.project / ".devcontainer"
+        said = json.loads((directory / "devcontainer.json").read_text())
+        subprocess.run(said["initializeCommand"], shell=True, cwd=stack.project, check=True)
+        subprocess.run(["chown", "-R", f"{PERSON}:{PERSON}", stack.project], check=True)
+        (stack.project / ".env").open("a").write(f"DEV_UID={PERSON}\nDEV_GID={PERSON}\n")
+        files = [part for file in said["dockerComposeFile"] for part in ("-f", str((directory / file).resolve()))]
+        stack.compose(*files, "up", "--build", "--detach", "--wait")
+        # They give its number to the user of the image, which is a name, then.
+        assert stack.inspect(said["service"])["Config"]["User"] == said["remoteUser"] == "dev"
+
+        # They mend /etc/profile by this, and install themselves in the home of the user.
+        path = r"sed -i -E 's/((^|\s)PATH=)([^\$]*)$/\1${PATH:-\3}/g' /etc/profile"
+        docker("exec", "--user", "root", stack.container(said["service"]), "sh", "-c", path)
+        terminal = ["exec", "--workdir", said["workspaceFolder"], stack.container(said["service"]), "bash", "-lc"]
+        install = "mkdir ~/.vscode-server && cp /bin/true ~/.vscode-server/editor && ~/.vscode-server/editor"
+        printed = docker(*terminal, f"{install} && git init --quiet && touch made && python manage.py check")
+        assert "no issues" in printed
+        assert (stack.project / "made").stat().st_uid == PERSON
+        # What a form's origin is in Codespaces.
+        visitor = requests.Session()
+        visitor.headers["Origin"] = "https://localhost:8000"
+        assert "Error: Log in" in submit(visitor, stack.url("/admin/login/"), username="a", password="b")
 
 
 def made(stack: Stack, target: str) -> str:

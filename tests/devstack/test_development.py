@@ -1,6 +1,7 @@
 """To develop without Docker."""
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,11 @@ def test_the_first_hour(make_project: Callable[..., Path]) -> None:
         assert "(1 row)" in done.stdout and "owner" in done.stdout
         assert stack.ctrl_c() == 0
     # Without a devstack that runs they start one.
-    assert "1 failed" in run("pytest", "shop")
+    printed = run("pytest", "--cov")
+    assert "1 failed" in printed
+    covered = re.findall(r"^(\S+\.py) .* \d+%", printed, flags=re.MULTILINE)
+    assert {file.split("/")[0] for file in covered} == {"articles", "shop", "users"}, printed
+    assert not [file for file in covered if re.search("migrations/|tests", file)]
     assert "FAILED (errors=1)" in run("python", "manage.py", "test", "shop")
     with devstack(project, "--reload") as stack:
         assert gui(stack) == url

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import psycopg
 import requests
@@ -83,6 +84,34 @@ def test_an_editor_opens_the_container(make_stack: MakeStack) -> None:
         visitor = requests.Session()
         visitor.headers["Origin"] = "https://localhost:8000"
         assert "Error: Log in" in submit(visitor, stack.url("/admin/login/"), username="a", password="b")
+
+
+def test_docker_is_all_that_setup_and_lock_need(make_stack: MakeStack, tmp_path: Path) -> None:
+    for program in ("docker", "make", "sed", "sh"):
+        (tmp_path / program).symlink_to(str(shutil.which(program)))
+    (tmp_path / "id").write_text(f"#!/bin/sh\necho {PERSON}\n")
+    (tmp_path / "id").chmod(0o755)
+    with make_stack() as stack:
+        shutil.rmtree(stack.project / "secrets")
+        subprocess.run(["chown", "-R", f"{PERSON}:{PERSON}", stack.project], check=True)
+        # In the lock for development it is already.
+        edit(stack.project / "pyproject.toml", '    "gunicorn[gevent]', '    "iniconfig",\n    "gunicorn[gevent]')
+        locks = [stack.project / name for name in ("requirements.txt", "requirements-dev.txt")]
+        before = [pins(lock) for lock in locks]
+        for target in ("setup", "lock"):
+            done = subprocess.run(
+                ["make", target], cwd=stack.project, env={"PATH": str(tmp_path)}, capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+        after = [pins(lock) for lock in locks]
+        (added,) = after[0] - before[0]
+        assert added.startswith("iniconfig==") and after == [before[0] | {added}, before[1]] and added in after[1]
+        files = [*locks, *(stack.project / "secrets").iterdir()]
+        assert len(files) > 5 and {file.stat().st_uid for file in files} == {PERSON}
+
+
+def pins(lock: Path) -> set[str]:
+    return set(re.findall(r"^\S+==\S+", lock.read_text(), flags=re.MULTILINE))
 
 
 def made(stack: Stack, target: str) -> str:

@@ -62,11 +62,13 @@ torture: export STALE_VISITS ?= 100
 torture: export PGBOUNCER_RESTARTS ?= 20
 torture: export FIRST_BOOT_KILLS ?= 40
 torture: export DOCKER_BOOT_KILLS ?= 15
+torture: export LIVE_INDEX ?= 1
 torture: $(VENV)/installed
 	export TORTURE_SEED=$${TORTURE_SEED:-$$(date +%s)}; echo "TORTURE_SEED=$$TORTURE_SEED"; \
 	$(VENV)/bin/pytest -rs -s --timeout 7200 tests/torture tests/devstack/test_first_boot.py \
 		tests/stack/test_choices.py::test_no_request_fails_on_a_stale_connection \
-		tests/stack/test_choices.py::test_no_request_fails_while_pgbouncer_is_restarted
+		tests/stack/test_choices.py::test_no_request_fails_while_pgbouncer_is_restarted \
+		tests/stack/test_development.py::test_docker_is_all_that_setup_and_lock_need
 
 # Django's own tests through the generated project's databases, against plain Django: hours, and needs a Docker Engine. Outcomes
 # and logs stay in .test/django-suite/. usage: make django-suite [DJANGO=5.2] [ONLY="pool-transaction"] [LABELS="transactions"]

@@ -87,13 +87,15 @@ def replay_paused() -> Callable[[], AbstractContextManager[None]]:
 
     @contextmanager
     def paused() -> Iterator[None]:
-        for alias in config().REPLICAS:
+        # Once: a test may change the settings inside.
+        replicas = config().REPLICAS
+        for alias in replicas:
             with connect(alias) as connection:
                 connection.execute("SELECT pg_wal_replay_pause()")
         try:
             yield
         finally:
-            for alias in config().REPLICAS:
+            for alias in replicas:
                 with connect(alias) as connection:
                     connection.execute("SELECT pg_wal_replay_resume()")
 

@@ -17,6 +17,5 @@ def pytest_configure(config: pytest.Config) -> None:
     if capture is not None:
         # What runs instead of this prints to the terminal.
         capture.suspend_global_capture(in_=True)
+    # Not resumed: pytest does that around each test, and its own report is made with what stdout is now.
     run_inside_devstack([sys.executable, "-m", "pytest", *config.invocation_params.args])
-    if capture is not None:
-        capture.resume_global_capture()

@@ -35,6 +35,10 @@ def test_the_first_hour(make_project: Callable[..., Path]) -> None:
     covered = re.findall(r"^(\S+\.py) .* \d+%", printed, flags=re.MULTILINE)
     assert {file.split("/")[0] for file in covered} == {"articles", "shop", "users"}, printed
     assert not [file for file in covered if re.search("migrations/|tests", file)]
+    # A file that cannot be imported is told as pytest tells it.
+    (project / "shop" / "test_typo.py").write_text("import nothing_here\n")
+    assert re.search(r"No module named 'nothing_here'\n.*\n.*test_typo.py\n.*1 error", run("pytest", "shop"), re.DOTALL)
+    (project / "shop" / "test_typo.py").unlink()
     assert "FAILED (errors=1)" in run("python", "manage.py", "test", "shop")
     with devstack(project, "--reload") as stack:
         assert gui(stack) == url

@@ -29,8 +29,6 @@ def _enqueued(instance: DBTaskResult[Any, Any], raw: bool, **kwargs: Any) -> Non
 def _started(task_result: Any, **kwargs: Any) -> None:
     if not hasattr(task_result, "db_result"):
         return  # of another backend, such as one that runs it at once, perhaps inside ours
-    # Of a task that cannot be imported, nobody tells that it ended.
-    _running.close()
     if token := task_result.db_result.args_kwargs.get(TOKEN):
         _running.enter_context(with_token(token))
 

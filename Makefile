@@ -17,7 +17,7 @@ $(VENV)/installed: requirements.txt
 demo: $(VENV)/installed
 	mkdir -p .demo
 	$(VENV)/bin/cookiecutter --no-input --overwrite-if-exists --output-dir .demo . $(ANSWERS) project_slug=$(DEMO_NAME)
-	sed -i.bak 's/^WEB_PORT=.*/WEB_PORT=$(DEMO_PORT)/; s/localhost:8000/localhost:$(DEMO_PORT)/; s/^SHOW_QUERIES=.*/SHOW_QUERIES=on/' $(DEMO)/.env
+	sed -i.bak 's/^WEB_PORT=.*/WEB_PORT=$(DEMO_PORT)/; s/localhost:8000/localhost:$(DEMO_PORT)/; s/^SHOW_ROUTING=.*/SHOW_ROUTING=on/' $(DEMO)/.env
 	@if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then \
 		$(MAKE) --no-print-directory demo-docker; \
 	else \

@@ -37,7 +37,7 @@ def make_project(first_project: Path, tmp_path_factory: pytest.TempPathFactory) 
         project = bake(tmp_path_factory.mktemp(slug), project_slug=slug, **answers)
         (project / ".venv").symlink_to(first_project / ".venv")
         # Tests read in a page's footer which database answered.
-        edit_env(project, WEB_PORT=str(free_port()), SHOW_QUERIES="on")
+        edit_env(project, WEB_PORT=str(free_port()), SHOW_ROUTING="on")
         return project
 
     return make

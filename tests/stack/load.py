@@ -70,9 +70,9 @@ class Load:
 
     @staticmethod
     def _by_replica(page: str) -> bool:
-        """By what the footer says. A read that failed there and was run again on the primary names both."""
+        """By what the footer says."""
         footer = page[page.rindex("<footer") :]
-        return "replica" in footer and "default" not in footer
+        return "database replica" in footer and "database primary" not in footer
 
     def serves_again(self, since: float) -> float:
         """Seconds from `since` until a replica has answered a page by itself."""

@@ -51,7 +51,7 @@ class Stack:
         self.project = bake(directory, project_slug=slug, project_name="Test site", **answers)
         self.port = free_port()
         # Tests read in a page's footer which database answered.
-        self.edit_env(WEB_PORT=str(self.port), SHOW_QUERIES="on")
+        self.edit_env(WEB_PORT=str(self.port), SHOW_ROUTING="on")
         for image in ("web", "pgbouncer", "postgres:18") if images else ():
             docker("tag", f"{images}-{image}", f"{slug}-{image}")
 

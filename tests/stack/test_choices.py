@@ -231,7 +231,7 @@ def test_reads_come_from_a_replica_where_there_is_one(stack: Stack) -> None:
     def databases() -> tuple[bool, bool]:
         page = stack.get(article).text
         footer = page[page.rindex("<footer") :]
-        return "replica" in footer, "default" in footer
+        return "database replica" in footer, "database primary" in footer
 
     # A process that has just begun asks the primary, until it knows where the replicas stand.
     eventually(lambda: {databases() for _ in range(8)} == {(bool(stack.replicas), not stack.replicas)})

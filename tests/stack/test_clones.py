@@ -21,7 +21,7 @@ def test_a_clone_starts(make_stack: MakeStack, tmp_path: Path, autocrlf: bool, u
         stack.project = clone(stack.project, there / "a clone", autocrlf=autocrlf, umask=umask)
         subprocess.run(["make", "setup"], cwd=stack.project, check=True, umask=umask)
         stack.port = free_port()
-        stack.edit_env(WEB_PORT=str(stack.port), SHOW_QUERIES="on")
+        stack.edit_env(WEB_PORT=str(stack.port), SHOW_ROUTING="on")
         stack.up("--build")
         assert re.findall(".*(?:FATAL|ERROR|WARNING|pg_ctl).*", stack.logs("primary")) == [], "of a first boot"
         stack.an_article()

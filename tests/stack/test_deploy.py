@@ -75,7 +75,7 @@ def test_what_is_refused_replaces_nothing(stack: Stack) -> None:
 
 def test_the_old_site_answers_while_a_deploy_migrates(stack: Stack) -> None:
     migration(stack, "0002_waits", WAITS)
-    footer = stack.project / "templates" / "_query_log.html"
+    footer = stack.project / "templates" / "_routing.html"
     footer.write_text("the new code\n")
     with subprocess.Popen(["ops/deploy"], cwd=stack.project, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as deploys:
         with Load(stack) as load:

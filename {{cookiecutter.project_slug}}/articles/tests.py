@@ -124,11 +124,11 @@ def test_most_discussed_agrees_with_the_orm(django_assert_num_queries):
     assert len(found) == 10
 
 
-def test_most_discussed_page_needs_one_query(client):
+def test_most_discussed_page_needs_one_query(client, django_assert_num_queries):
     CommentFactory.create_batch(3, article=ArticleFactory())
-    response = client.get(reverse("articles:most_discussed"))
+    with django_assert_num_queries(1):
+        response = client.get(reverse("articles:most_discussed"))
     assert "<b>3</b> comments" in response.text
-    assert len([query for query in response.context["query_log"].queries if "articles_" in query.sql]) == 1
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,7 @@ def test_index_serves_its_query(queryset, index):
 
 def test_the_footer_says_which_database_answered(client):
     response = client.get(ArticleFactory().get_absolute_url())
-    (share,) = response.context["query_log"].shares()
-    assert f"<span>{share.count} queries</span>" in response.text
-    assert '<span class="database primary">default</span>' in response.text
+    assert '<span class="database primary">default</span> 2 queries' in response.text
 
 
 # seed_articles
@@ -228,6 +226,4 @@ def test_from_replica_reads_the_replica(client, eventually):
     ArticleFactory(title="It has arrived")
     url = reverse("articles:from_replica")
     eventually(lambda: "It has arrived" in client.get(url).text)
-    response = client.get(url)
-    assert {query.alias for query in response.context["query_log"].queries if "articles_" in query.sql} == {"replica"}
-    assert '<span class="database replica">replica</span>' in response.text
+    assert '<span class="database replica">replica</span> 1 query' in client.get(url).text

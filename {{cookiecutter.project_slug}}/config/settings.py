@@ -2,6 +2,7 @@
 
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import django
@@ -49,8 +50,8 @@ def secret(name: str) -> str:
 # Django refuses an empty key itself, and says which setting it is.
 SECRET_KEY = secret("SECRET_KEY")
 DEBUG = env.bool("DEBUG", False)
-# Whether each page ends with its queries. They show the schema to whoever looks.
-SHOW_QUERIES = DEBUG or env.bool("SHOW_QUERIES", False)
+# Whether each page ends with the databases that have answered, and why those.
+SHOW_ROUTING = DEBUG or env.bool("SHOW_ROUTING", False)
 
 # The first is the one that visitors are told; what it says of HTTPS counts for all.
 _site = site_hosts(env.str("SITE_URL", "http://localhost:8000"))
@@ -126,7 +127,6 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     # Outermost: it must know of every write that the others make, the session's among them.
     "dbrouting.middleware.ConsistencyMiddleware",
-    *(["config.querylog.QueryLogMiddleware"] if SHOW_QUERIES else []),
     "django.middleware.security.SecurityMiddleware",
     # Django 5.2 has none.
     *(["django.middleware.csp.ContentSecurityPolicyMiddleware"] if django.VERSION >= (6, 0) else []),
@@ -151,11 +151,20 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "config.context.site",
-                "config.querylog.query_log",
             ]
         },
     }
 ]
+
+# The SQL, templates and times of each page, beside it. https://django-debug-toolbar.readthedocs.io/
+# It comes with the packages for development, so DEBUG in the image has none.
+DEBUG_TOOLBAR = DEBUG and find_spec("debug_toolbar") is not None
+if DEBUG_TOOLBAR:
+    INSTALLED_APPS.append("debug_toolbar")
+    # Inside ConsistencyMiddleware, outside of all others.
+    MIDDLEWARE.insert(1, "debug_toolbar.middleware.DebugToolbarMiddleware")
+    # In a container each visitor has the address of its gateway, which INTERNAL_IPS would have to name.
+    DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": lambda request: True}
 
 # Users ----------------------------------------------------------------------------------------------------------------
 # https://docs.djangoproject.com/en/stable/topics/auth/

@@ -6,8 +6,26 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from dbrouting.conf import config
 from dbrouting.monitor import Sample
 from dbrouting.tokens import SessionToken, parse, primary_token
+
+
+@dataclass
+class Answers:
+    """What one database has answered in a context: to be shown, nothing is decided by it.
+
+    :param count: statements
+    :param why: the first reason to ask it; none if the code names it
+    """
+
+    alias: str
+    count: int = 0
+    why: str = ""
+
+    @property
+    def is_primary(self) -> bool:
+        return self.alias == config().PRIMARY
 
 
 @dataclass
@@ -27,7 +45,14 @@ class ConsistencyContext:
     wrote: bool = False
     # By it this context chose its replica; two replicas would show it two states.
     proof: Sample | None = None
+    # By alias, in the order in which they were asked first.
+    answers: dict[str, Answers] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def answers_of(self, alias: str, why: str = "") -> Answers:
+        answers = self.answers.setdefault(alias, Answers(alias))
+        answers.why = answers.why or why
+        return answers
 
     def choose(self, candidates: list[Sample]) -> Sample | None:
         """The first candidate that satisfies all tokens, for good: whatever threads ask at once get the same."""

@@ -28,6 +28,8 @@ class ReadWriteRouter:
             return None
         alias, reason = _decide(model)
         monitor.count(reason)
+        if (context := current_context()) is not None:
+            context.answers_of(alias, reason)
         return alias
 
     def db_for_write(self, model: type[Model], **hints: Any) -> str | None:
@@ -36,6 +38,7 @@ class ReadWriteRouter:
             return None
         if (context := current_context()) is not None:
             context.touched = context.wrote = True
+            context.answers_of(config().PRIMARY, "a write")
         return config().PRIMARY
 
     def allow_relation(self, one: Model, other: Model, **hints: Any) -> bool | None:
@@ -94,18 +97,18 @@ def _decide(model: type[Model]) -> tuple[str, str]:
 
 def _replica(context: ConsistencyContext) -> tuple[str, str]:
     """One that satisfies the context; always the same, since two would show two states."""
-    primary = config().PRIMARY
+    primary, reason = config().PRIMARY, "token satisfied" if context.tokens else "no token"
     if context.proof is not None:
         replica = monitor.replica(context.proof.alias)
         if replica.proof() and replica.holds(context.proof):
-            return replica.alias, "replica"
+            return replica.alias, reason
         return primary, "the context's replica is out"
     candidates = _proofs()
     if not candidates:
         return primary, "no replica is up"
     if (chosen := context.choose(candidates)) is None:
         return primary, "no replica is as far as the token"
-    return chosen.alias, "replica"
+    return chosen.alias, reason
 
 
 def _proofs(max_staleness: float | None = None) -> list[Sample]:
@@ -121,5 +124,6 @@ def touch(execute: Callable[..., Any], sql: Any, params: Any, many: bool, contex
     """
     if (current := current_context()) is not None:
         current.touched = True
+        current.answers_of(config().PRIMARY).count += 1
         current.wrote = current.wrote or not str(sql).lstrip().upper().startswith(READING)
     return execute(sql, params, many, context)

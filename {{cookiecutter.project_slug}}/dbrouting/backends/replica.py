@@ -8,7 +8,7 @@ from django.db import Error, OperationalError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from dbrouting.conf import config
-from dbrouting.context import has_moved_on, replica_in_use
+from dbrouting.context import current_context, has_moved_on, replica_in_use
 from dbrouting.monitor import monitor
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ class CreationMixin(BaseCreation):
 
 def _read(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
     """Not the method itself: kept in its object's list, it is a cycle, which only the garbage collector would end."""
-    return context["connection"].read(execute, sql, params, many, context)
+    result = context["connection"].read(execute, sql, params, many, context)
+    if (current := current_context()) is not None and not hasattr(context["cursor"], "on_primary"):
+        current.answers_of(context["connection"].alias).count += 1
+    return result
 
 
 class ReplicaMixin(Base):
@@ -128,6 +131,8 @@ class ReplicaMixin(Base):
         replica: a write that was sent to the wrong place does not happen in another one.
         """
         monitor.count(f"read again: {why}")
+        if (current := current_context()) is not None:
+            current.answers_of(config().PRIMARY, why)
         in_a_transaction = connections[config().PRIMARY].in_atomic_block
         try:
             result, instead = self._on_primary(sql, params, many)

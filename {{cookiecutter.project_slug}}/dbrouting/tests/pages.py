@@ -1,6 +1,6 @@
 """URLs of a site for tests: the project's own, and a page that lists rows and takes new ones.
 
-The rows are Django's groups, which each project has. A page's context holds its queries.
+The rows are Django's groups, which each project has. Each page ends with the databases that have answered.
 """
 
 from django.contrib.auth.models import Group
@@ -15,7 +15,7 @@ from config.urls import urlpatterns as of_the_project
 
 def page(request: HttpRequest, rows: QuerySet[Group]) -> HttpResponse:
     names = "".join(f"{group.name}\n" for group in rows)
-    return HttpResponse(names + render_to_string("_query_log.html", request=request))
+    return HttpResponse(names + render_to_string("_routing.html", request=request))
 
 
 def groups(request: HttpRequest) -> HttpResponse:

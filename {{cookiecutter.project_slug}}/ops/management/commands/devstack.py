@@ -81,7 +81,7 @@ class Command(BaseCommand):
             self._manage(stack, env, "collectstatic", "--noinput", "--verbosity=0")
             self._manage(stack, env, "migrate", "--noinput", f"--verbosity={int(not for_tests)}")
             if self.seed:  # remove-example
-                env["SHOW_QUERIES"] = "on"  # remove-example
+                env["SHOW_ROUTING"] = "on"  # remove-example
                 self._manage(stack, env, "seed_articles")  # remove-example
             return stack.run(command, env) if command else self._serve(stack, env, port, reload)
 
@@ -130,7 +130,7 @@ def _prepare_tests(stack: Devstack) -> dict[str, str]:
     # The test database is a copy of template1, and only a superuser may create the extension.
     stack.psql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", database="template1")
     # The test runner holds one connection for a whole test; a pool would only be in its way. No worker runs tasks.
-    choices = {"CONNECTION_STRATEGY": "per-request", "SHOW_QUERIES": "on", "DEBUG": "off", "TASK_WORKERS": "0"}
+    choices = {"CONNECTION_STRATEGY": "per-request", "SHOW_ROUTING": "on", "DEBUG": "off", "TASK_WORKERS": "0"}
     return stack.urls("owner") | choices | {INSIDE: "on"}
 
 

@@ -28,6 +28,7 @@ def test_a_replica_without_a_token(client, lsn_replayed):
 
 
 def test_a_replica_that_has_what_the_visitor_wrote_and_one_that_has_not(client, lsn_replayed, replay_paused):
+    lsn_replayed()
     with replay_paused():
         client.post(PAGE, {"name": "mine"})
         page = client.get(PAGE)

@@ -114,10 +114,21 @@ def submit(visitor: requests.Session, url: str, files: Any = None, **fields: str
 
 
 def shows(url: str, text: str) -> None:
-    def seen() -> bool:
-        try:
-            return text in requests.get(url, timeout=10).text
-        except requests.ConnectionError:  # it starts again
-            return False
+    """Waits until the page holds the text.
 
-    eventually(seen)
+    :raises AssertionError: with the last page, if it never does
+    """
+    last = ""
+
+    def seen() -> bool:
+        nonlocal last
+        try:
+            last = requests.get(url, timeout=10).text
+        except requests.ConnectionError as error:  # it starts again
+            last = str(error)
+        return text in last
+
+    try:
+        eventually(seen)
+    except AssertionError as error:
+        raise AssertionError(f"{url} does not show {text!r}: {last}") from error

@@ -146,6 +146,12 @@ def why_not_free(port: int) -> str:
     return ""
 
 
+def answers(port: int) -> bool:
+    """Whether a server accepts connections on this port of localhost."""
+    with socket.socket() as visitor:
+        return visitor.connect_ex(("127.0.0.1", port)) == 0
+
+
 def end_once(number: int, frame: FrameType | None) -> None:
     """A signal's handler: ends this as Ctrl-C does. What comes after it is ignored, as it would end the ending.
 

@@ -2,6 +2,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from argparse import REMAINDER, ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from ops.devstack import STOP_SIGNALS, Devstack, DevstackError, end_once, free_port, why_not_free
+from ops.devstack import STOP_SIGNALS, Devstack, DevstackError, answers, end_once, free_port, why_not_free
 from ops.for_tests import INSIDE, RUNNING
 from ops.setup import make_secrets
 
@@ -107,6 +108,9 @@ class Command(BaseCommand):
             lasting = {"WEB_WORKER": "gthread", "CONNECTION_STRATEGY": "persistent"}
             stack.spawn([*MANAGE, "db_worker", "--queue-name=*"], env=env | lasting, cwd=settings.BASE_DIR)
         self._manage(stack, env, "topology")
+        # While it starts, Django's reloader misses an edit: of a file that is loaded and not yet watched.
+        while not answers(port) and site.poll() is None:
+            time.sleep(0.1)
         if taken:
             self.stderr.write(
                 f"Port {chosen} is not free ({taken}): the site listens on {port} instead. To choose one, set WEB_PORT "

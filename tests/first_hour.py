@@ -1,13 +1,17 @@
 """What a new developer does in the first hour, by the commands of the project's docs/develop.md."""
 
 import re
+import time
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import requests
+from selenium import webdriver
+from selenium.webdriver.common.by import By
 
 from tests.baking import edit
+from tests.browser import browser, leads_on, send
 from tests.waiting import eventually
 
 MODELS = """
@@ -23,7 +27,10 @@ from shop.models import Thing
 
 admin.site.register(Thing)
 """
-PICTURE = "GIF89a and so on"
+SIZE = [7, 5]
+PICTURE = b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAcAAAAFCAAAAACs8akEAAAAE0lEQVR42mNgkLOJqpi2hYEADQDl2AxP5jVUCQAAAABJRU5ErkJggg=="
+)
 VIEWS = """
 from django.shortcuts import render
 from shop.models import Thing
@@ -51,9 +58,11 @@ def first_hour(project: Path, url: str, run: Callable[..., str], terminal: Calla
         environment variables; what it prints
     :param terminal: what the site has printed
     """
+    steps = Steps()
     run("python", "manage.py", "startapp", "shop")
     assert "All checks passed!" in run("ruff", "check", "shop")
     assert "already formatted" in run("ruff", "format", "--check", "shop")
+    steps.done("python manage.py startapp shop; ruff")
     edit(project / "config" / "settings.py", '    "users",\n', '    "users",\n    "shop",\n')
     (project / "shop" / "models.py").write_text(MODELS)
     (project / "shop" / "admin.py").write_text(ADMIN)
@@ -65,52 +74,89 @@ def first_hour(project: Path, url: str, run: Callable[..., str], terminal: Calla
     edit(urls, "from config.health", "from shop.views import things\nfrom config.health")
     edit(urls, 'path("admin/"', 'path("shop/", things),\n    path("admin/"')
     assert "shop/migrations/0001_initial.py" in run("python", "manage.py", "makemigrations", "shop")
+    steps.done("python manage.py makemigrations")
     assert "Applying shop.0001_initial... OK" in run("python", "manage.py", "migrate")
+    steps.done("python manage.py migrate")
     shows(f"{url}/shop/", "first word, number 0")
+    steps.done("see the new page")
     template.write_text("{{ word }} phrase, number {{ number }}")
     shows(f"{url}/shop/", "first phrase, number 0")
+    steps.done("edit its template, and see it")
     edit(project / "shop" / "views.py", '"first"', '"second"')
     shows(f"{url}/shop/", "second phrase, number 0")
+    steps.done("edit its view, and see it")
 
     (project / "shop" / "tests.py").write_text(TESTS)
     assert "1 passed" in run("pytest", "shop")
+    steps.done("pytest shop")
     edit(project / "shop" / "tests.py", "number 1", "number 2")
     assert "1 failed" in run("pytest", "shop", "-k", "test_page")
+    steps.done("pytest shop -k test_page")
     edit(project / "shop" / "tests.py", "number 2", "number 1")
     assert "Ran 1 test" in run("python", "manage.py", "test", "shop")
+    steps.done("python manage.py test shop")
 
     run(
         "python", "manage.py", "createsuperuser", "--noinput", "--username=ann", "--email=ann@example.org",
         DJANGO_SUPERUSER_PASSWORD=PASSWORD,
     )  # fmt: skip
-    visitor = requests.Session()
-    login = {"username": "ann@example.org", "password": PASSWORD}
-    assert "Site administration" in submit(visitor, f"{url}/admin/login/?next=/admin/", **login)
-    files = {"picture": ("box.gif", PICTURE.encode())}
-    assert "was added successfully" in submit(visitor, f"{url}/admin/shop/thing/add/", files, name="box")
-    shows(f"{url}/media/things/box.gif", PICTURE)
+    steps.done("python manage.py createsuperuser")
+    # Beside the project: in its directory the reloader would see it.
+    picture = project.with_name("box.png")
+    picture.write_bytes(PICTURE)
+    with browser() as window:
+        # In a narrow one the debug toolbar's handle lies on the button.
+        window.set_window_size(1200, 900)
+        window.get(f"{url}/admin/")
+        send(window, "[type=submit]", username="ann@example.org", password=PASSWORD)
+        assert "Site administration" in window.title
+        steps.done("log in, in a browser")
+        window.get(f"{url}/admin/shop/thing/add/")
+        send(window, "[name=_save]", name="box", picture=str(picture))
+        assert "was added successfully" in window.find_element(By.CSS_SELECTOR, ".messagelist .success").text
+        leads_on(window.find_element(By.CSS_SELECTOR, "#result_list tbody a"))
+        link = window.find_element(By.PARTIAL_LINK_TEXT, "box.png").get_attribute("href")
+        assert link and link.startswith(url)
+        assert size(window, link) == SIZE
+        steps.done("upload a picture, and see it")
 
-    # Mail is in the terminal.
-    assert "Forgotten your" in requests.get(f"{url}/admin/login/").text
-    assert "We’ve emailed you" in submit(requests.Session(), f"{url}/admin/password_reset/", email="ann@example.org")
-    link = eventually(lambda: re.search(r"https?://\S+(/reset/\S+)", terminal()))[1]
-    visitor = requests.Session()
-    form = visitor.get(url + link).url
-    new = {"new_password1": PASSWORD + "8", "new_password2": PASSWORD + "8"}
-    assert "Your password has been set" in submit(visitor, form, **new)
-    login["password"] += "8"
-    assert "Site administration" in submit(requests.Session(), f"{url}/admin/login/?next=/admin/", **login)
+        # Mail is in the terminal.
+        window.delete_all_cookies()
+        window.get(f"{url}/admin/login/")
+        leads_on(window.find_element(By.PARTIAL_LINK_TEXT, "Forgotten your"))
+        send(window, "[type=submit]", email="ann@example.org")
+        assert "We’ve emailed you" in window.find_element(By.ID, "content").text
+        mailed = eventually(lambda: re.search(r"https?://\S+(/reset/\S+)", terminal()))[1]
+        window.get(url + mailed)
+        send(window, "[type=submit]", new_password1=PASSWORD + "8", new_password2=PASSWORD + "8")
+        assert "Your password has been set" in window.find_element(By.ID, "content").text
+        window.get(f"{url}/admin/")
+        send(window, "[type=submit]", username="ann@example.org", password=PASSWORD + "8")
+        assert "Site administration" in window.title
+        steps.done("send mail, read it, follow its link")
     # DEBUG: an error shows itself.
     edit(project / "shop" / "views.py", "Thing.objects.count()", "1 / 0")
     shows(f"{url}/shop/", "ZeroDivisionError")
-    return "/media/things/box.gif"
+    steps.done("see an error")
+    return link.removeprefix(url)
 
 
-def submit(visitor: requests.Session, url: str, files: Any = None, **fields: str) -> str:
-    """The page that follows on a form."""
-    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', visitor.get(url).text)
-    assert token
-    return visitor.post(url, data={"csrfmiddlewaretoken": token[1], **fields}, files=files).text
+class Steps:
+    """Prints how long each step takes; `pytest -rP` shows it."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def done(self, what: str) -> None:
+        now = time.monotonic()
+        print(f"{now - self.last:6.1f} s  {what}")
+        self.last = now
+
+
+def size(window: webdriver.Chrome, picture: str) -> list[int]:
+    """Width and height of the picture at this address, as the browser draws it."""
+    window.get(picture)
+    return window.execute_script("return [document.images[0].naturalWidth, document.images[0].naturalHeight]")  # type: ignore[no-any-return]
 
 
 def shows(url: str, text: str) -> None:

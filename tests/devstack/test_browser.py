@@ -13,7 +13,8 @@ import requests
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from tests.devstack.devstack import Devstack, browser, devstack, leads_on, manage, nodes, sql, titles
+from tests.browser import browser, leads_on, send
+from tests.devstack.devstack import Devstack, devstack, manage, nodes, sql, titles
 from tests.waiting import eventually
 
 OLD_ARTICLE = """
@@ -55,11 +56,7 @@ class Editor:
         leads_on(self.window.find_element(By.CSS_SELECTOR, selector))
 
     def sends(self, button: str = "input[type=submit]", **fields: str) -> None:
-        for name, value in fields.items():
-            field = self.window.find_element(By.NAME, name)
-            field.clear()
-            field.send_keys(value)
-        self.clicks(button)
+        send(self.window, button, **fields)
 
     def logs_in(self, password: str) -> None:
         self.opens("/admin/")

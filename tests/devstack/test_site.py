@@ -11,7 +11,8 @@ from axe_core_python.selenium import Axe
 from selenium.webdriver.common.by import By
 
 from tests.baking import edit_env
-from tests.devstack.devstack import MANAGE, Devstack, browser, devstack, leads_on, manage, servers, sql
+from tests.browser import browser, leads_on
+from tests.devstack.devstack import MANAGE, Devstack, devstack, manage, servers, sql
 from tests.waiting import eventually
 
 

@@ -12,8 +12,9 @@ import pytest
 import requests
 
 from tests.baking import edit, free_port
+from tests.browser import browser
 from tests.conftest import MakeStack
-from tests.first_hour import first_hour, submit
+from tests.first_hour import SIZE, Steps, first_hour, size
 from tests.stack.stack import Stack, docker
 from tests.waiting import eventually
 
@@ -36,8 +37,9 @@ def test_the_first_hour(make_stack: MakeStack) -> None:
             done = stack.attempt("web", *command, **environment)
             return done.stdout + done.stderr
 
-        first_hour(stack.project, stack.url("").rstrip("/"), run, lambda: stack.logs("web"))
-        assert (stack.project / "media" / "things" / "box.gif").stat().st_uid == PERSON
+        picture = first_hour(stack.project, stack.url("").rstrip("/"), run, lambda: stack.logs("web"))
+        steps = Steps()
+        assert (stack.project / "media" / "things" / "box.png").stat().st_uid == PERSON
         ours = [path for path in (stack.project / "shop").rglob("*") if path.is_file() and path.stat().st_uid == PERSON]
         assert stack.project / "shop" / "migrations" / "0001_initial.py" in ours
         for port, role in (("POSTGRES_PORT", "owner"), ("PGBOUNCER_PORT", "app")):
@@ -49,6 +51,21 @@ def test_the_first_hour(make_stack: MakeStack) -> None:
             ["sh", "-c", psql], cwd=stack.project, input="SELECT current_user", capture_output=True, text=True
         )
         assert "owner" in done.stdout, done.stderr
+        steps.done("make psql")
+
+        if LIVE:
+            edit(stack.project / "pyproject.toml", '    "gunicorn[gevent]', '    "pillow",\n    "gunicorn[gevent]')
+            subprocess.run(["make", "lock"], cwd=stack.project, check=True, user=PERSON, group=PERSON)
+            steps.done("make lock")
+        stack.compose(*DEV, "stop")
+        steps.done("Ctrl-C")
+        stack.compose(*DEV, "up", "--build", "--detach", "--wait")
+        steps.done("make dev")
+        with browser() as window:
+            assert size(window, stack.url(picture)) == SIZE
+        steps.done("see the picture")
+        if LIVE:
+            assert run("python", "-c", "import PIL; print('imported')") == "imported\n"
 
         # The site as it is served, again.
         edit(stack.project / "config" / "settings.py", '    "shop",\n', "")
@@ -87,6 +104,13 @@ def test_an_editor_opens_the_container(make_stack: MakeStack) -> None:
         visitor = requests.Session()
         visitor.headers["Origin"] = "https://localhost:8000"
         assert "Error: Log in" in submit(visitor, stack.url("/admin/login/"), username="a", password="b")
+
+
+def submit(visitor: requests.Session, url: str, **fields: str) -> str:
+    """The page that follows on a form."""
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', visitor.get(url).text)
+    assert token
+    return visitor.post(url, data={"csrfmiddlewaretoken": token[1], **fields}).text
 
 
 # To resolve asks the package index, which others change: `make torture` does that.

@@ -68,7 +68,7 @@ torture: $(VENV)/installed
 	$(VENV)/bin/pytest -rs -s --timeout 7200 tests/torture tests/devstack/test_first_boot.py \
 		tests/stack/test_choices.py::test_no_request_fails_on_a_stale_connection \
 		tests/stack/test_choices.py::test_no_request_fails_while_pgbouncer_is_restarted \
-		tests/stack/test_development.py::test_docker_is_all_that_setup_and_lock_need
+		tests/stack/test_development.py tests/devstack/test_development.py
 
 # Django's own tests through the generated project's databases, against plain Django: hours, and needs a Docker Engine. Outcomes
 # and logs stay in .test/django-suite/. usage: make django-suite [DJANGO=5.2] [ONLY="pool-transaction"] [LABELS="transactions"]

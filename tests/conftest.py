@@ -55,7 +55,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     labelled = docker("image", "ls", "--filter", "label=pgstack.stand-in", "--format", "{{.Repository}}:{{.Tag}}")
     # What is built on a stand-in inherits its label.
-    stand_ins = sorted(image for image in labelled.split() if image.startswith(("postgres:", "python:")))
+    stand_ins = sorted(image for image in labelled.split() if image.startswith(("debian:", "postgres:", "python:")))
     made = f"stand-ins made from Debian packages: {', '.join(stand_ins)}" if stand_ins else "the official ones"
     terminalreporter.write_line(f"base images: {made}")
 

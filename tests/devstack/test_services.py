@@ -18,6 +18,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, Session
 
 from tests.baking import free_port
+from tests.devstack.devstack import devstack
 from tests.waiting import eventually
 
 
@@ -131,6 +132,15 @@ def test_uploads_go_to_a_bucket_and_are_read_by_signed_addresses(project: Path, 
     assert name == "a.txt" and second != name
     assert [requests.get(url).text for url in (address, another)] == ["1", "2"]
     assert requests.get(address.partition("?")[0]).status_code >= 400
+
+
+def test_all_processes_have_one_cache(project: Path) -> None:
+    from_cache = "from django.core.cache import cache; print(cache.get('key'))"
+    with devstack(project, CACHE_BACKEND="valkey"):
+        python(project, "from django.core.cache import cache; cache.set('key', 'kept')")
+        assert python(project, from_cache) == "kept\n"
+    # Without the stack there are no files, and no server here either.
+    assert python(project, from_cache, CACHE_BACKEND="valkey") == "None\n"
 
 
 def test_errors_go_to_sentry(project: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.baking import TEMPLATE
 
-IMAGES = ["postgres:18-trixie", "postgres:17-trixie", "python:3.14-slim-trixie"]
+IMAGES = ["postgres:18-trixie", "postgres:17-trixie", "python:3.14-slim-trixie", "debian:trixie-slim"]
 # $LABEL is the label of each image that is there; with no LABEL at all none is there. A registry answers if $REGISTRY is set.
 DOCKER = """#!/bin/sh
 echo "docker $*" >>"$CALLS"
@@ -91,10 +91,10 @@ def test_a_stand_in_is_made_once(copy: Path) -> None:
     ("file", "old", "new", "images"),
     [
         ("base_images/postgres/docker-entrypoint.sh", "trust", "none", IMAGES[:2]),
-        ("base_images/python/Dockerfile", "netbase", "", IMAGES[2:]),
+        ("base_images/python/Dockerfile", "netbase", "", IMAGES[2:3]),
         ("base_images/build", "PG_MAJOR=17", "PG_MAJOR=16", IMAGES[1:2]),
         ("base_images/build", "exit 101", "exit 0", IMAGES),
-        ("certificates", "mine", "others", IMAGES[2:]),
+        ("certificates", "mine", "others", IMAGES[2:3]),
     ],
     ids=["entrypoint", "Dockerfile", "argument", "Debian", "certificates"],
 )

@@ -177,7 +177,7 @@ def test_the_summary_names_every_choice(tmp_path: Path) -> None:
 def test_generating_again_keeps_the_secrets(tmp_path: Path) -> None:
     project = bake(tmp_path)
     before = {path.name: path.read_text() for path in (project / "secrets").iterdir()}
-    assert len(before) == 7
+    assert len(before) == 8
     # One that you were given.
     before["email_password"] = "mine"
     (project / "secrets" / "email_password").write_text("mine")
@@ -188,7 +188,7 @@ def test_generating_again_keeps_the_secrets(tmp_path: Path) -> None:
 def test_no_secret_is_anywhere_but_in_secrets(tmp_path: Path) -> None:
     project = bake(tmp_path)
     secrets = [text for path in (project / "secrets").iterdir() if (text := path.read_text().strip())]
-    assert len(secrets) == 5
+    assert len(secrets) == 6
     for path in project.rglob("*"):
         if path.is_file() and path.parent.name != "secrets":
             assert not any(secret in path.read_text(errors="replace") for secret in secrets), path

@@ -22,6 +22,7 @@ POSTGRES = [
 # A first boot takes seconds, and one entrypoint serves all: the tests of it share the versions.
 NEWEST, *_, OLDEST = POSTGRES
 PYTHON = "python:3.14-slim-trixie"
+DEBIAN = "debian:trixie-slim"
 
 # Shell, which a container runs with -e -x: the trace names the line that fails.
 DEBIAN_SLIM = """
@@ -151,6 +152,10 @@ def test_postgres_tells_how_it_is_run(image: str) -> None:
 @pytest.mark.parametrize("image", POSTGRES)
 def test_what_is_in_postgres(image: str) -> None:
     run_in(image, DEBIAN_SLIM + IN_POSTGRES)
+
+
+def test_what_is_in_debian() -> None:
+    run_in(DEBIAN, DEBIAN_SLIM)
 
 
 def test_what_is_in_python() -> None:

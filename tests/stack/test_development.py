@@ -24,7 +24,17 @@ PERSON = 1234
 DEV = ["-f", "compose.yaml", "-f", "compose.dev.yaml"]
 
 
-def test_the_first_hour(make_stack: MakeStack) -> None:
+@pytest.fixture
+def person(tmp_path: Path) -> Path:
+    """A PATH with Docker and hardly anything else, on which one is the person."""
+    for program in ("docker", "make", "sed", "sh"):
+        (tmp_path / program).symlink_to(str(shutil.which(program)))
+    (tmp_path / "id").write_text(f"#!/bin/sh\necho {PERSON}\n")
+    (tmp_path / "id").chmod(0o755)
+    return tmp_path
+
+
+def test_the_first_hour(make_stack: MakeStack, person: Path) -> None:
     with make_stack() as stack:
         stack.edit_env(POSTGRES_PORT=str(free_port()), PGBOUNCER_PORT=str(free_port()))
         subprocess.run(["chown", "-R", f"{PERSON}:{PERSON}", stack.project], check=True)
@@ -55,7 +65,7 @@ def test_the_first_hour(make_stack: MakeStack) -> None:
 
         if LIVE:
             edit(stack.project / "pyproject.toml", '    "gunicorn[gevent]', '    "pillow",\n    "gunicorn[gevent]')
-            subprocess.run(["make", "lock"], cwd=stack.project, check=True, user=PERSON, group=PERSON)
+            make(stack, person, "lock")
             steps.done("make lock")
         stack.compose(*DEV, "stop")
         steps.done("Ctrl-C")
@@ -115,11 +125,7 @@ def submit(visitor: requests.Session, url: str, **fields: str) -> str:
 
 # To resolve asks the package index, which others change: `make torture` does that.
 @pytest.mark.parametrize("live", [False, pytest.param(True, marks=pytest.mark.skipif(not LIVE, reason="LIVE_INDEX=0"))])
-def test_docker_is_all_that_setup_and_lock_need(make_stack: MakeStack, tmp_path: Path, live: bool) -> None:
-    for program in ("docker", "make", "sed", "sh"):
-        (tmp_path / program).symlink_to(str(shutil.which(program)))
-    (tmp_path / "id").write_text(f"#!/bin/sh\necho {PERSON}\n")
-    (tmp_path / "id").chmod(0o755)
+def test_docker_is_all_that_setup_and_lock_need(make_stack: MakeStack, person: Path, live: bool) -> None:
     with make_stack() as stack:
         shutil.rmtree(stack.project / "secrets")
         subprocess.run(["chown", "-R", f"{PERSON}:{PERSON}", stack.project], check=True)
@@ -129,11 +135,7 @@ def test_docker_is_all_that_setup_and_lock_need(make_stack: MakeStack, tmp_path:
         before = [pins(lock) for lock in locks]
         said = ""
         for target in (["setup"], ["lock"] if live else ["lock", "UPGRADE=--help"]):
-            done = subprocess.run(
-                ["make", *target], cwd=stack.project, env={"PATH": str(tmp_path)}, capture_output=True, text=True
-            )
-            assert done.returncode == 0, done.stderr
-            said += done.stdout
+            said += make(stack, person, *target)
         if live:
             after = [pins(lock) for lock in locks]
             (added,) = after[0] - before[0]
@@ -146,6 +148,12 @@ def test_docker_is_all_that_setup_and_lock_need(make_stack: MakeStack, tmp_path:
 
 def pins(lock: Path) -> set[str]:
     return set(re.findall(r"^\S+==\S+", lock.read_text(), flags=re.MULTILINE))
+
+
+def make(stack: Stack, path: Path, *target: str) -> str:
+    done = subprocess.run(["make", *target], cwd=stack.project, env={"PATH": str(path)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def made(stack: Stack, target: str) -> str:

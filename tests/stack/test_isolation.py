@@ -12,7 +12,7 @@ import pytest
 
 from tests.stack.stack import ComposeError, Stack, docker, run
 
-SECRETS = ("app_password", "owner_password", "replicator_password", "monitor_password", "secret_key")
+SECRETS = ("app_password", "owner_password", "replicator_password", "monitor_password", "cache_password", "secret_key")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import django
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from config.cache import cache
 from config.databases import connection_settings, databases, owner_databases
 from config.logs import logging_config
 from config.mail import email_settings, mailer
@@ -106,6 +107,15 @@ DBROUTING = {
 # Read from replicas too; what is missing there is looked up on the primary before anybody is logged out.
 SESSION_ENGINE = "dbrouting.sessions"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Cache ----------------------------------------------------------------------------------------------------------------
+# https://docs.djangoproject.com/en/stable/topics/cache/
+
+CACHES = {
+    "default": cache(env.str("CACHE_BACKEND", "memory"), env.str("CACHE_URL", ""), password=secret("CACHE_PASSWORD"))
+}
+# A cache that does not answer is only slow, so the log has to say it.
+DJANGO_REDIS_LOG_IGNORED_EXCEPTIONS = True
 
 # Apps and pages -------------------------------------------------------------------------------------------------------
 # https://docs.djangoproject.com/en/stable/ref/applications/

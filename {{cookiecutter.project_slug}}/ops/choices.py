@@ -60,6 +60,13 @@ def problems(env: Mapping[str, str], project: Path) -> Iterator[Problem]:
             f"NODE_MEMORY={memory} is no size for a node.",
             "Set NODE_MEMORY to 256m or more, such as 512m or 4g, in .env.",
         )
+    cache = env.get("CACHE_BACKEND", "memory")
+    if cache not in ("memory", "valkey", "url"):
+        yield Problem(
+            23,
+            f"CACHE_BACKEND={cache} is no cache.",
+            "Set CACHE_BACKEND to memory, valkey or url in .env.",
+        )
     try:
         yield from budget(env, limits_in(project)).problems()
     except FileNotFoundError:

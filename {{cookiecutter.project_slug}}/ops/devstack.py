@@ -234,7 +234,12 @@ class Devstack:
 
     def urls(self, role: str = "app") -> dict[str, str]:
         """The environment by which Django finds this stack."""
-        return {
+        cache = {}
+        if self.choices.get("CACHE_BACKEND") == "valkey":
+            # Instead of that service: files, which all processes share too.
+            url = (self.data / "cache").as_uri().replace("file:", "filecache:", 1)
+            cache = {"CACHE_BACKEND": "url", "CACHE_URL": url}
+        return cache | {
             "DATABASE_URL": self.url("primary", role),
             "DATABASE_REPLICA_URLS": ",".join(self.url(node, role) for node in self.nodes[1:]),
             "DATABASE_OWNER_URL": self.url("primary", "owner"),

@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-NAMES = ("app_password", "owner_password", "replicator_password", "monitor_password", "secret_key")
+NAMES = ("app_password", "owner_password", "replicator_password", "monitor_password", "cache_password", "secret_key")
 # Others give these. Compose mounts them, so they are there, and empty until you write in them.
 GIVEN = ("email_password", "s3_secret_key")
 

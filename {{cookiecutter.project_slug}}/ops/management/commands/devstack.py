@@ -133,9 +133,10 @@ def _prepare_tests(stack: Devstack) -> dict[str, str]:
         stack.psql(f"GRANT EXECUTE ON FUNCTION {function}() TO owner")
     # The test database is a copy of template1, and only a superuser may create the extension.
     stack.psql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", database="template1")
-    # The test runner holds one connection for a whole test; a pool would only be in its way. No worker runs tasks.
+    # The test runner holds one connection for a whole test; a pool would only be in its way. No worker runs tasks. What
+    # tests leave in a cache ends with them.
     choices = {"CONNECTION_STRATEGY": "per-request", "SHOW_ROUTING": "on", "DEBUG": "off", "TASK_WORKERS": "0"}
-    return stack.urls("owner") | choices | {INSIDE: "on"}
+    return stack.urls("owner") | choices | {"CACHE_BACKEND": "memory", INSIDE: "on"}
 
 
 def _python() -> str:

@@ -26,7 +26,7 @@ def test_a_server_gets_the_password_that_its_url_lacks(backend: str, url: str, l
 
 
 def test_files_may_be_anywhere(tmp_path):
-    entry = cache("url", (tmp_path / "a b%").as_uri().replace("file", "filecache"), "")
+    entry = cache("url", (tmp_path / "a b%").as_uri().replace("file:", "filecache:", 1), "")
     files = FileBasedCache(entry["LOCATION"], {})
     files.set("key", "value")
     assert (tmp_path / "a b%").is_dir() and files.get("key") == "value"

@@ -8,13 +8,9 @@ from pathlib import Path
 
 import psycopg
 
-from tests.baking import edit
 from tests.browser import browser
 from tests.devstack.devstack import Devstack, devstack
-from tests.first_hour import SIZE, Steps, first_hour, size
-
-# To resolve asks the package index, which others change: `make torture` does that.
-LIVE = os.environ.get("LIVE_INDEX", "0") == "1"
+from tests.first_hour import LIVE, SIZE, Steps, add_package, first_hour, size
 
 
 def test_the_first_hour(make_project: Callable[..., Path]) -> None:
@@ -54,7 +50,7 @@ def test_the_first_hour(make_project: Callable[..., Path]) -> None:
         # Its own: other tests share this one.
         (project / ".venv").unlink()
         subprocess.run(["make", ".venv/installed"], cwd=project, check=True)
-        edit(project / "pyproject.toml", '    "gunicorn[gevent]', '    "pillow",\n    "gunicorn[gevent]')
+        add_package(project, "pillow")
         steps = Steps()
         subprocess.run(["make", "lock"], cwd=project, check=True)
         steps.done("make lock")

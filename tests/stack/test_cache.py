@@ -41,7 +41,7 @@ def stack(make_stack: MakeStack) -> Iterator[Stack]:
             "urlpatterns = [",
             VIEW + 'urlpatterns = [\n    path("counted", counted),',
         )
-        stack.compose("up", "--detach", "--wait", "--build")
+        stack.up("--build")
         yield stack
 
 
@@ -66,12 +66,12 @@ def test_all_processes_have_one_cache(stack: Stack) -> None:
 
     eventually(two_processes)
     assert [answer["number"] for answer in seen] == list(range(1, len(seen) + 1))
-    number = stack.shell("from django.core.cache import cache; print(cache.get('answers'))")
+    ask = "from django.core.cache import cache; print(cache.get('answers'))"
+    number = stack.shell(ask)
     assert number == str(len(seen))
     # What works with the schema reaches it too.
     run = ["run", "--rm", "-T", "migrate", "python", "manage.py", "shell", "--verbosity", "0", "-c"]
-    asked = stack.compose(*run, "from django.core.cache import cache; print(cache.get('answers'))")
-    assert asked.stdout.split()[-1] == number
+    assert stack.compose(*run, ask).stdout.split()[-1] == number
 
 
 def test_nobody_reads_it_without_the_password(stack: Stack) -> None:

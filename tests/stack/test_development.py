@@ -1,7 +1,6 @@
 """To develop with Docker alone."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,11 +13,10 @@ import requests
 from tests.baking import edit, free_port
 from tests.browser import browser
 from tests.conftest import MakeStack
-from tests.first_hour import SIZE, Steps, first_hour, size
+from tests.first_hour import LIVE, SIZE, Steps, add_package, first_hour, size
 from tests.stack.stack import Stack, docker
 from tests.waiting import eventually
 
-LIVE = os.environ.get("LIVE_INDEX", "0") == "1"
 # Whoever develops; not root, and not the one that images mostly have.
 PERSON = 1234
 DEV = ["-f", "compose.yaml", "-f", "compose.dev.yaml"]
@@ -64,7 +62,7 @@ def test_the_first_hour(make_stack: MakeStack, person: Path) -> None:
         steps.done("make psql")
 
         if LIVE:
-            edit(stack.project / "pyproject.toml", '    "gunicorn[gevent]', '    "pillow",\n    "gunicorn[gevent]')
+            add_package(stack.project, "pillow")
             make(stack, person, "lock")
             steps.done("make lock")
         stack.compose(*DEV, "stop")
@@ -123,14 +121,13 @@ def submit(visitor: requests.Session, url: str, **fields: str) -> str:
     return visitor.post(url, data={"csrfmiddlewaretoken": token[1], **fields}).text
 
 
-# To resolve asks the package index, which others change: `make torture` does that.
 @pytest.mark.parametrize("live", [False, pytest.param(True, marks=pytest.mark.skipif(not LIVE, reason="LIVE_INDEX=0"))])
 def test_docker_is_all_that_setup_and_lock_need(make_stack: MakeStack, person: Path, live: bool) -> None:
     with make_stack() as stack:
         shutil.rmtree(stack.project / "secrets")
         subprocess.run(["chown", "-R", f"{PERSON}:{PERSON}", stack.project], check=True)
         # In the lock for development it is already.
-        edit(stack.project / "pyproject.toml", '    "gunicorn[gevent]', '    "iniconfig",\n    "gunicorn[gevent]')
+        add_package(stack.project, "iniconfig")
         locks = [stack.project / name for name in ("requirements.txt", "requirements-dev.txt")]
         before = [pins(lock) for lock in locks]
         said = ""

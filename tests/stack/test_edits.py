@@ -159,6 +159,7 @@ def test_postgresqls_log_holds_no_row_that_an_error_is_about(stack: Stack) -> No
         ("WEB_WORKERS", "100", "The site may open 1100"),
         ("SYNCHRONOUS_COMMIT", "on", "SYNCHRONOUS_COMMIT=on needs two replicas, and REPLICAS is 1"),
         ("NODE_MEMORY", "100m", "NODE_MEMORY=100m is no size for a node"),
+        ("CACHE_BACKEND", "valky", "CACHE_BACKEND=valky is no cache"),
         ("PRIMARY_HOST", "replica-2", "PRIMARY_HOST=replica-2 is no node that runs with REPLICAS=1"),
     ],
 )

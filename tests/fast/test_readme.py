@@ -27,3 +27,22 @@ def test_the_commands_exist() -> None:
 def test_the_rooms_exist() -> None:
     for path in re.findall(r"`(\{\{cookiecutter\.project_slug\}\}/\w+/)`", README):
         assert (TEMPLATE / path).is_dir(), path
+
+
+def test_the_badges_name_what_the_project_uses() -> None:
+    badges = dict(re.findall(r"!\[([A-Za-z]+):? ([^]]+)\]\(https://img\.shields\.io", README))
+    oldest = re.search(r'requires-python = ">=([\d.]+)"', (PROJECT / "pyproject.toml").read_text())
+    newest = re.search(r"^FROM python:([\d.]+)-", (PROJECT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    locked = re.findall(r"^django==(\d+\.\d+)", (PROJECT / "requirements.txt").read_text(), flags=re.MULTILINE)
+    assert oldest and newest
+    assert badges == {
+        "Python": f"{oldest[1]} to {newest[1]}",
+        "Django": " and ".join(sorted(locked)),
+        "PostgreSQL": " and ".join(sorted(CHOICES["postgres_version"])),
+        "License": (TEMPLATE / "LICENSE").read_text().split()[0],
+    }
+    # A badge's address repeats its words.
+    for words, address in re.findall(r"!\[([^]]+)\]\(https://img\.shields\.io/badge/(\S+?)-blue\)", README):
+        assert address.replace("-", " ", 1).replace("_", " ").lower() == words.replace(":", "").lower()
+    workflow = re.search(r"actions/workflows/(\S+)/badge\.svg", README)
+    assert workflow and (TEMPLATE / ".github" / "workflows" / workflow[1]).is_file()
